@@ -1,0 +1,22 @@
+//! The ZVM IR: a typed SSA form whose every instruction means the same on the EVM and in a circuit.
+//!
+//! This crate knows nothing about bytecode, about the EVM's stack, or about constraint systems.
+
+pub mod builder;
+pub mod entities;
+pub mod env;
+pub mod function;
+pub mod opcode;
+pub mod outcome;
+pub mod types;
+
+pub use builder::Cursor;
+pub use entities::{Block, Data, Func, Inst, Value};
+pub use env::Env;
+pub use function::{BlockCall, BlockData, Function, Imm, InstData, Module, Pc, ValueData, ValueDef};
+pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, WidthError};
+pub use outcome::{Address, Halt, Log, Outcome};
+pub use types::Type;
+
+/// A 256-bit word.
+pub type Word = ruint::Uint<256, 4>;
