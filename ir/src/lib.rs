@@ -3,19 +3,25 @@
 //! This crate knows nothing about bytecode, about the EVM's stack, or about constraint systems.
 
 pub mod builder;
+pub mod cfg;
 pub mod entities;
 pub mod env;
+pub mod eval;
 pub mod function;
 pub mod opcode;
 pub mod outcome;
+pub mod parse;
+pub mod print;
 pub mod types;
 
 pub use builder::Cursor;
 pub use entities::{Block, Data, Func, Inst, Value};
 pub use env::Env;
+pub use eval::{EvalError, eval};
 pub use function::{BlockCall, BlockData, Function, Imm, InstData, Module, Pc, ValueData, ValueDef};
 pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, WidthError};
 pub use outcome::{Address, Halt, Log, Outcome};
+pub use parse::{ParseError, ParseErrorKind, parse};
 pub use types::Type;
 
 /// A 256-bit word.
