@@ -1,7 +1,7 @@
 //! The environment of an execution: who called whom with what, and in which block.
 
-use crate::Word;
 use crate::outcome::Address;
+use crate::{Opcode, Word};
 
 /// Everything an execution reads that is fixed while it runs, calldata apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,4 +56,38 @@ impl Default for Env {
             selfbalance: Word::ZERO,
         }
     }
+}
+
+impl Env {
+    /// What an environment instruction without operands reads; `None` for every other instruction.
+    pub fn read(&self, opcode: Opcode) -> Option<Word> {
+        Some(match opcode {
+            Opcode::Address => address_word(&self.address),
+            Opcode::Caller => address_word(&self.caller),
+            Opcode::Origin => address_word(&self.origin),
+            Opcode::Coinbase => address_word(&self.coinbase),
+            Opcode::Callvalue => self.callvalue,
+            Opcode::Gasprice => self.gasprice,
+            Opcode::Timestamp => self.timestamp,
+            Opcode::Number => self.number,
+            Opcode::Prevrandao => self.prevrandao,
+            Opcode::Gaslimit => self.gaslimit,
+            Opcode::Chainid => self.chainid,
+            Opcode::Basefee => self.basefee,
+            Opcode::Blobbasefee => self.blobbasefee,
+            Opcode::Selfbalance => self.selfbalance,
+            _ => return None,
+        })
+    }
+}
+
+/// An address as the word the EVM pushes for it.
+pub fn address_word(address: &Address) -> Word {
+    Word::from_be_slice(address)
+}
+
+/// The address in the low 160 bits of a word; the EVM ignores the rest.
+pub fn word_address(word: &Word) -> Address {
+    let bytes = word.to_be_bytes::<32>();
+    core::array::from_fn(|at| bytes[12 + at])
 }

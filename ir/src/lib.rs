@@ -8,21 +8,26 @@ pub mod entities;
 pub mod env;
 pub mod eval;
 pub mod function;
+pub mod interp;
+pub mod memory;
 pub mod opcode;
 pub mod outcome;
 pub mod parse;
 pub mod print;
 pub mod types;
+pub mod verify;
 
 pub use builder::Cursor;
 pub use entities::{Block, Data, Func, Inst, Value};
 pub use env::Env;
 pub use eval::{EvalError, eval};
 pub use function::{BlockCall, BlockData, Function, Imm, InstData, Module, Pc, ValueData, ValueDef};
+pub use interp::{Call, EmptyHost, Host, InterpError, Observer, Values, run, run_observed};
 pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, WidthError};
 pub use outcome::{Address, Halt, Log, Outcome};
 pub use parse::{ParseError, ParseErrorKind, parse};
 pub use types::Type;
+pub use verify::{VerifyError, VerifyErrorKind, verify};
 
 /// A 256-bit word.
 pub type Word = ruint::Uint<256, 4>;

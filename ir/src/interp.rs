@@ -1,0 +1,630 @@
+//! The interpreter: the reference semantics of effects and control flow, executor E1.
+//!
+//! Pure instructions go through [`crate::eval`]. What the program can observe of the world comes from a [`Host`]; what it
+//! does is collected and becomes the [`Outcome`]. A run that reaches a limit is an error, never an outcome.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::SecondaryMap;
+
+use crate::Word;
+use crate::entities::{Block, Func, Inst, Value};
+use crate::env::{Env, word_address};
+use crate::eval::{EvalError, eval, keccak256};
+use crate::function::{BlockCall, Function, Imm, InstData, Module, Pc};
+use crate::memory::{Memory, MemoryLimit};
+use crate::opcode::Opcode;
+use crate::outcome::{Address, Halt, Log, Outcome};
+
+/// The state of the world before an execution.
+pub trait Host {
+    /// The word at `key` of the storage of `address`.
+    fn storage(&self, address: &Address, key: &Word) -> Word;
+    /// The balance of `address`.
+    fn balance(&self, address: &Address) -> Word;
+    /// The code of `address`; empty if there is none.
+    fn code(&self, address: &Address) -> &[u8];
+    /// Whether `address` exists (EIP-161: nonce, balance or code is not zero).
+    fn exists(&self, address: &Address) -> bool;
+    /// The hash of block `number`, if it is one of the latest 256 before the current one.
+    fn block_hash(&self, number: u64) -> Option<Word>;
+    /// The versioned hash of the transaction's blob `index`.
+    fn blob_hash(&self, index: u64) -> Option<Word>;
+}
+
+/// A world in which nothing exists: no storage, no balances, no code.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmptyHost;
+
+impl Host for EmptyHost {
+    fn storage(&self, _: &Address, _: &Word) -> Word {
+        Word::ZERO
+    }
+    fn balance(&self, _: &Address) -> Word {
+        Word::ZERO
+    }
+    fn code(&self, _: &Address) -> &[u8] {
+        &[]
+    }
+    fn exists(&self, _: &Address) -> bool {
+        false
+    }
+    fn block_hash(&self, _: u64) -> Option<Word> {
+        None
+    }
+    fn blob_hash(&self, _: u64) -> Option<Word> {
+        None
+    }
+}
+
+/// Sees each block as it is entered.
+pub trait Observer {
+    /// `block` of `func` is about to run; its parameters have their values.
+    fn enter(&mut self, func: Func, block: Block, values: &Values);
+}
+
+/// Sees nothing.
+impl Observer for () {
+    fn enter(&mut self, _: Func, _: Block, _: &Values) {}
+}
+
+/// The values of a function's frame.
+#[derive(Clone, Debug, Default)]
+pub struct Values(SecondaryMap<Value, Word>);
+
+impl Values {
+    /// The current word of `value`; zero if it has none yet.
+    pub fn get(&self, value: Value) -> Word {
+        self.0[value]
+    }
+}
+
+/// One execution to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The calldata.
+    pub calldata: &'a [u8],
+    /// The environment.
+    pub env: &'a Env,
+    /// Whether state may not be changed (EIP-214).
+    pub is_static: bool,
+    /// The largest number of instructions to execute.
+    pub step_limit: u64,
+}
+
+impl<'a> Call<'a> {
+    /// A call that may change state, with the default limit of 10^9 instructions.
+    pub fn new(calldata: &'a [u8], env: &'a Env) -> Self {
+        Self { calldata, env, is_static: false, step_limit: 1_000_000_000 }
+    }
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InterpError {
+    /// The step limit was reached.
+    #[error("the limit of {limit} instructions was reached{}", at(*pc))]
+    StepLimit {
+        /// The limit.
+        limit: u64,
+        /// Where the program was.
+        pc: Option<Pc>,
+    },
+    /// More memory was touched than the interpreter allows.
+    #[error("the memory limit of {} bytes was reached{}", crate::memory::MEMORY_LIMIT, at(*pc))]
+    MemoryLimit {
+        /// Where the program was.
+        pc: Option<Pc>,
+    },
+    /// More functions are active than the interpreter allows.
+    #[error("the limit of {CALL_DEPTH_LIMIT} nested function calls was reached{}", at(*pc))]
+    CallDepth {
+        /// Where the program was.
+        pc: Option<Pc>,
+    },
+    /// The instruction needs a host that can run other accounts' code.
+    #[error("`{opcode}` runs code of another account, which this host cannot do{}", at(*pc))]
+    Foreign {
+        /// The instruction.
+        opcode: Opcode,
+        /// Where it is.
+        pc: Option<Pc>,
+    },
+    /// A promise made by a pass does not hold, or the module was not verified.
+    #[error("{error}{}", at(*pc))]
+    Eval {
+        /// What is wrong.
+        error: EvalError,
+        /// Where it is.
+        pc: Option<Pc>,
+    },
+    /// The module breaks a rule that the verifier checks.
+    #[error("the module is malformed: run the verifier{}", at(*pc))]
+    Malformed {
+        /// Where it was noticed.
+        pc: Option<Pc>,
+    },
+}
+
+fn at(pc: Option<Pc>) -> String {
+    pc.map(|pc| format!(" at pc {pc:#06x}")).unwrap_or_default()
+}
+
+/// The largest number of functions of the module that may be active at once. The EVM's stack of 1024 words stops a
+/// recursion earlier.
+pub const CALL_DEPTH_LIMIT: usize = 1024;
+
+/// Runs a verified module.
+///
+/// # Errors
+/// See [`InterpError`]: limits, and what this interpreter cannot do.
+pub fn run(module: &Module, call: Call<'_>, host: &dyn Host) -> Result<Outcome, InterpError> {
+    run_observed(module, call, host, &mut ())
+}
+
+/// Runs a verified module and shows every block to `observer`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_observed(
+    module: &Module,
+    call: Call<'_>,
+    host: &dyn Host,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, InterpError> {
+    let entry = module.entry.ok_or(InterpError::Malformed { pc: None })?;
+    let mut machine = Machine {
+        module,
+        call,
+        host,
+        observer,
+        steps: 0,
+        memory: Memory::default(),
+        return_data: Vec::new(),
+        storage: BTreeMap::new(),
+        transient: BTreeMap::new(),
+        logs: Vec::new(),
+        frames: Vec::new(),
+    };
+    machine.enter_function(entry, &[], None)?;
+    loop {
+        if let Some((halt, data)) = machine.step()? {
+            return Ok(machine.finish(halt, data));
+        }
+    }
+}
+
+/// An active function.
+struct Frame {
+    func: Func,
+    block: Block,
+    next: usize,
+    values: Values,
+}
+
+struct Machine<'a> {
+    module: &'a Module,
+    call: Call<'a>,
+    host: &'a dyn Host,
+    observer: &'a mut dyn Observer,
+    steps: u64,
+    memory: Memory,
+    return_data: Vec<u8>,
+    storage: BTreeMap<Word, Word>,
+    transient: BTreeMap<Word, Word>,
+    logs: Vec<Log>,
+    frames: Vec<Frame>,
+}
+
+/// What an instruction did.
+enum Effect {
+    /// Its result; the next instruction follows.
+    Value(Word),
+    /// No result; the next instruction follows.
+    Done,
+    /// The execution halts.
+    Halt(Halt, Vec<u8>),
+}
+
+impl<'a> Machine<'a> {
+    fn finish(self, halt: Halt, data: Vec<u8>) -> Outcome {
+        let mut outcome = Outcome::halted(halt, data);
+        if halt == Halt::Return {
+            let address = self.call.env.address;
+            outcome.logs = self.logs;
+            outcome.storage = self
+                .storage
+                .into_iter()
+                .filter(|(key, value)| self.host.storage(&address, key) != *value)
+                .map(|(key, value)| ((address, key), value))
+                .collect();
+            outcome.transient = self
+                .transient
+                .into_iter()
+                .filter(|(_, value)| !value.is_zero())
+                .map(|(key, value)| ((address, key), value))
+                .collect();
+        }
+        outcome
+    }
+
+    fn enter_function(&mut self, func: Func, args: &[Word], pc: Option<Pc>) -> Result<(), InterpError> {
+        let malformed = InterpError::Malformed { pc };
+        let function = self.module.funcs.get(func).ok_or_else(|| malformed.clone())?;
+        let block = function.entry().ok_or_else(|| malformed.clone())?;
+        if self.frames.len() >= CALL_DEPTH_LIMIT {
+            return Err(InterpError::CallDepth { pc });
+        }
+        let mut values = Values::default();
+        let params = &function.blocks[block].params;
+        if params.len() != args.len() {
+            return Err(malformed);
+        }
+        for (&param, &arg) in params.iter().zip(args) {
+            values.0[param] = arg;
+        }
+        self.observer.enter(func, block, &values);
+        self.frames.push(Frame { func, block, next: 0, values });
+        Ok(())
+    }
+
+    /// Executes one instruction; the halt, if it was the last.
+    fn step(&mut self) -> Result<Option<(Halt, Vec<u8>)>, InterpError> {
+        let module = self.module;
+        let frame = self.frames.last_mut().ok_or(InterpError::Malformed { pc: None })?;
+        let function = &module.funcs[frame.func];
+        let Some(&inst) = function.blocks[frame.block].insts.get(frame.next) else {
+            return Err(InterpError::Malformed { pc: None });
+        };
+        frame.next += 1;
+        let data = &function.insts[inst];
+        self.steps += 1;
+        if self.steps > self.call.step_limit {
+            return Err(InterpError::StepLimit { limit: self.call.step_limit, pc: data.pc });
+        }
+        let args: Vec<Word> = data.args.iter().map(|&value| frame.values.get(value)).collect();
+        if data.opcode.is_pure() {
+            let ty = data.result().map(|value| function.ty(value));
+            let word =
+                eval(data.opcode, data.imm, &args, ty).map_err(|error| InterpError::Eval { error, pc: data.pc })?;
+            return self.set_result(data, word).map(|()| None);
+        }
+        match data.opcode {
+            Opcode::Jump | Opcode::Brif => self.branch(function, inst, &args)?,
+            Opcode::Call => match data.imm {
+                Imm::Func(callee) => self.enter_function(callee, &args, data.pc)?,
+                _ => return Err(InterpError::Malformed { pc: data.pc }),
+            },
+            Opcode::Ret => self.ret(&args, data.pc)?,
+            _ => match self.effect(data, &args)? {
+                Effect::Value(word) => self.set_result(data, word)?,
+                Effect::Done => {}
+                Effect::Halt(halt, bytes) => return Ok(Some((halt, bytes))),
+            },
+        }
+        Ok(None)
+    }
+
+    fn set_result(&mut self, data: &InstData, word: Word) -> Result<(), InterpError> {
+        let malformed = InterpError::Malformed { pc: data.pc };
+        let (Some(frame), Some(value)) = (self.frames.last_mut(), data.result()) else { return Err(malformed) };
+        frame.values.0[value] = word;
+        Ok(())
+    }
+
+    fn branch(&mut self, function: &Function, inst: Inst, args: &[Word]) -> Result<(), InterpError> {
+        let data = &function.insts[inst];
+        let malformed = InterpError::Malformed { pc: data.pc };
+        let taken = usize::from(args.first().is_some_and(Word::is_zero));
+        let (Some(BlockCall { block, args }), Some(frame)) = (data.targets.get(taken), self.frames.last_mut()) else {
+            return Err(malformed);
+        };
+        let params = &function.blocks[*block].params;
+        if params.len() != args.len() {
+            return Err(malformed);
+        }
+        // All arguments are read before the first parameter changes: a loop may exchange its parameters.
+        let words: Vec<Word> = args.iter().map(|&value| frame.values.get(value)).collect();
+        for (&param, word) in params.iter().zip(words) {
+            frame.values.0[param] = word;
+        }
+        frame.block = *block;
+        frame.next = 0;
+        self.observer.enter(frame.func, *block, &frame.values);
+        Ok(())
+    }
+
+    fn ret(&mut self, words: &[Word], pc: Option<Pc>) -> Result<(), InterpError> {
+        let malformed = InterpError::Malformed { pc };
+        self.frames.pop();
+        let Some(frame) = self.frames.last_mut() else { return Err(malformed) };
+        let function = &self.module.funcs[frame.func];
+        // The caller stands behind its `call`.
+        let call = frame.next.checked_sub(1).and_then(|at| function.blocks[frame.block].insts.get(at));
+        let Some(&call) = call else { return Err(malformed) };
+        let results = &function.insts[call].results;
+        if results.len() != words.len() {
+            return Err(malformed);
+        }
+        for (&result, &word) in results.iter().zip(words) {
+            frame.values.0[result] = word;
+        }
+        Ok(())
+    }
+
+    /// Executes an instruction that touches something besides values and control.
+    fn effect(&mut self, data: &InstData, args: &[Word]) -> Result<Effect, InterpError> {
+        let pc = data.pc;
+        let malformed = || InterpError::Malformed { pc };
+        let limit = |_: MemoryLimit| InterpError::MemoryLimit { pc };
+        let trap = Effect::Halt(Halt::Trap, Vec::new());
+        let arg = |at: usize| args.get(at).copied().ok_or_else(malformed);
+        let env = self.call.env;
+
+        Ok(match data.opcode {
+            Opcode::Mload => Effect::Value(self.memory.load(arg(0)?).map_err(limit)?),
+            Opcode::Mstore => {
+                self.memory.store(arg(0)?, &arg(1)?.to_be_bytes::<32>()).map_err(limit)?;
+                Effect::Done
+            }
+            Opcode::Mstore8 => {
+                self.memory.store(arg(0)?, &[arg(1)?.byte(0)]).map_err(limit)?;
+                Effect::Done
+            }
+            Opcode::Mcopy => {
+                self.memory.copy_within(arg(0)?, arg(1)?, arg(2)?).map_err(limit)?;
+                Effect::Done
+            }
+            Opcode::Msize => Effect::Value(Word::from(self.memory.size())),
+            Opcode::Keccak256 => Effect::Value(keccak256(&self.memory.read(arg(0)?, arg(1)?).map_err(limit)?)),
+            Opcode::Calldataload => Effect::Value(padded_word(self.call.calldata, arg(0)?)),
+            Opcode::Calldatasize => Effect::Value(Word::from(self.call.calldata.len())),
+            Opcode::Calldatacopy => {
+                self.memory.copy_padded(arg(0)?, self.call.calldata, arg(1)?, arg(2)?).map_err(limit)?;
+                Effect::Done
+            }
+            Opcode::Datacopy => {
+                let Imm::Data(segment) = data.imm else { return Err(malformed()) };
+                let bytes = self.module.data.get(segment).ok_or_else(malformed)?;
+                self.memory.copy_padded(arg(0)?, bytes, arg(1)?, arg(2)?).map_err(limit)?;
+                Effect::Done
+            }
+            Opcode::Address
+            | Opcode::Caller
+            | Opcode::Origin
+            | Opcode::Callvalue
+            | Opcode::Gasprice
+            | Opcode::Coinbase
+            | Opcode::Timestamp
+            | Opcode::Number
+            | Opcode::Prevrandao
+            | Opcode::Gaslimit
+            | Opcode::Chainid
+            | Opcode::Basefee
+            | Opcode::Blobbasefee
+            | Opcode::Selfbalance => Effect::Value(env.read(data.opcode).ok_or_else(malformed)?),
+            Opcode::Blockhash => {
+                let hash = u64::try_from(arg(0)?).ok().and_then(|number| self.host.block_hash(number));
+                Effect::Value(hash.unwrap_or_default())
+            }
+            Opcode::Blobhash => {
+                let hash = u64::try_from(arg(0)?).ok().and_then(|index| self.host.blob_hash(index));
+                Effect::Value(hash.unwrap_or_default())
+            }
+            Opcode::Balance => {
+                let address = word_address(&arg(0)?);
+                Effect::Value(if address == env.address { env.selfbalance } else { self.host.balance(&address) })
+            }
+            Opcode::Extcodesize => Effect::Value(Word::from(self.host.code(&word_address(&arg(0)?)).len())),
+            Opcode::Extcodehash => {
+                let address = word_address(&arg(0)?);
+                let exists = self.host.exists(&address);
+                Effect::Value(if exists { keccak256(self.host.code(&address)) } else { Word::ZERO })
+            }
+            Opcode::Extcodecopy => {
+                let code = self.host.code(&word_address(&arg(0)?));
+                self.memory.copy_padded(arg(1)?, code, arg(2)?, arg(3)?).map_err(limit)?;
+                Effect::Done
+            }
+            // Only a call's gas operand may depend on it, and calls take all they are given.
+            Opcode::Gas => Effect::Value(Word::from(u64::MAX)),
+            Opcode::Sload => {
+                let key = arg(0)?;
+                let written = self.storage.get(&key).copied();
+                Effect::Value(written.unwrap_or_else(|| self.host.storage(&env.address, &key)))
+            }
+            Opcode::Tload => Effect::Value(self.transient.get(&arg(0)?).copied().unwrap_or_default()),
+            Opcode::Sstore | Opcode::Tstore | Opcode::Log | Opcode::Selfdestruct if self.call.is_static => trap,
+            Opcode::Sstore => {
+                self.storage.insert(arg(0)?, arg(1)?);
+                Effect::Done
+            }
+            Opcode::Tstore => {
+                self.transient.insert(arg(0)?, arg(1)?);
+                Effect::Done
+            }
+            Opcode::Log => {
+                let bytes = self.memory.read(arg(0)?, arg(1)?).map_err(limit)?;
+                self.logs.push(Log { address: env.address, topics: args[2..].to_vec(), data: bytes });
+                Effect::Done
+            }
+            Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
+            Opcode::Returndatacopy => {
+                let (from, len) = (arg(1)?, arg(2)?);
+                let end = from.checked_add(len);
+                if end.is_none_or(|end| end > Word::from(self.return_data.len())) {
+                    trap
+                } else {
+                    self.memory.copy_padded(arg(0)?, &self.return_data, from, len).map_err(limit)?;
+                    Effect::Done
+                }
+            }
+            Opcode::EvmCall
+            | Opcode::EvmCallcode
+            | Opcode::EvmDelegatecall
+            | Opcode::EvmStaticcall
+            | Opcode::EvmCreate
+            | Opcode::EvmCreate2 => return Err(InterpError::Foreign { opcode: data.opcode, pc }),
+            Opcode::Stop | Opcode::Selfdestruct => Effect::Halt(Halt::Return, Vec::new()),
+            Opcode::Return => Effect::Halt(Halt::Return, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
+            Opcode::Revert => Effect::Halt(Halt::Revert, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
+            Opcode::ReturnWords => Effect::Halt(Halt::Return, words_data(data.imm, args).ok_or_else(malformed)?),
+            Opcode::RevertWords => Effect::Halt(Halt::Revert, words_data(data.imm, args).ok_or_else(malformed)?),
+            Opcode::Trap => trap,
+            Opcode::Jump | Opcode::Brif | Opcode::Ret | Opcode::Call => return Err(malformed()),
+            Opcode::Iconst
+            | Opcode::Zext
+            | Opcode::Trunc
+            | Opcode::Narrow
+            | Opcode::Add
+            | Opcode::Sub
+            | Opcode::Mul
+            | Opcode::Wadd
+            | Opcode::Wsub
+            | Opcode::Wmul
+            | Opcode::Udiv
+            | Opcode::Urem
+            | Opcode::Sdiv
+            | Opcode::Srem
+            | Opcode::Addmod
+            | Opcode::Mulmod
+            | Opcode::Exp
+            | Opcode::Signextend
+            | Opcode::Iszero
+            | Opcode::Eq
+            | Opcode::Ult
+            | Opcode::Slt
+            | Opcode::Select
+            | Opcode::And
+            | Opcode::Or
+            | Opcode::Xor
+            | Opcode::Not
+            | Opcode::Shl
+            | Opcode::Shr
+            | Opcode::Sar
+            | Opcode::Byte
+            | Opcode::Clz
+            | Opcode::KeccakWords => return Err(malformed()),
+        })
+    }
+}
+
+/// The word at byte `offset`, zero past the end.
+pub fn padded_word(bytes: &[u8], offset: Word) -> Word {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let available = &bytes[from..bytes.len().min(from.saturating_add(32))];
+    let mut word = [0; 32];
+    word[..available.len()].copy_from_slice(available);
+    Word::from_be_bytes(word)
+}
+
+/// The data of `return_words` and `revert_words`.
+pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
+    let Imm::Len(len) = imm else { return None };
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+    let len = usize::try_from(len).ok().filter(|&len| len <= bytes.len())?;
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{parse, verify};
+
+    fn outcome(text: &str, calldata: &[u8]) -> Result<Outcome, InterpError> {
+        let module = parse(text).unwrap();
+        verify(&module).unwrap();
+        run(&module, Call { step_limit: 10_000, ..Call::new(calldata, &Env::default()) }, &EmptyHost)
+    }
+
+    fn main(body: &str, calldata: &[u8]) -> Result<Outcome, InterpError> {
+        outcome(&format!("zvm 1\nentry @main\nfunc @main() {{\n{body}\n}}"), calldata)
+    }
+
+    #[test]
+    fn a_loop_exchanges_its_parameters() {
+        let fibonacci = "block0:
+            v0: u1 = iconst 0
+            v1: u256 = calldataload v0
+            v2: u256 = iconst 0
+            v3: u256 = iconst 1
+            jump block1(v1, v2, v3)
+        block1(v4: u256, v5: u256, v6: u256):
+            v7: u1 = iszero v4
+            brif v7, block2, block3
+        block2:
+            return_words 32, v5
+        block3:
+            v8: u1 = iconst 1
+            v9: u256 = sub v4, v8
+            v10: u256 = wadd v5, v6
+            jump block1(v9, v6, v10)";
+        let mut calldata = [0; 32];
+        calldata[31] = 10;
+        let result = main(fibonacci, &calldata).unwrap();
+        assert_eq!(Word::from_be_slice(&result.data), Word::from(55));
+    }
+
+    #[test]
+    fn functions_call_themselves() {
+        let text = "zvm 1\nentry @main\nfunc @main() {\nblock0:\nv0: u8 = iconst 5\nv1: u256 = call @f(v0)\nreturn_words 32, v1\n}
+        func @f(u8) -> u256 {
+        block0(v0: u8):
+            v1: u1 = iszero v0
+            brif v1, block1, block2
+        block1:
+            v2: u256 = iconst 1
+            ret v2
+        block2:
+            v3: u1 = iconst 1
+            v4: u8 = sub v0, v3
+            v5: u256 = call @f(v4)
+            v6: u256 = wmul v5, v0
+            ret v6
+        }";
+        assert_eq!(Word::from_be_slice(&outcome(text, &[]).unwrap().data), Word::from(120));
+    }
+
+    #[test]
+    fn state_is_undone_unless_it_returns() {
+        let body =
+            |end: &str| format!("block0:\nv0: u8 = iconst 1\nsstore v0, v0\ntstore v0, v0\nlog v0, v0, v0\n{end}");
+        let kept = main(&body("stop"), &[]).unwrap();
+        assert_eq!((kept.storage.len(), kept.transient.len(), kept.logs.len()), (1, 1, 1));
+        for end in ["revert v0, v0", "trap invalid", "revert_words 3, v0"] {
+            let undone = main(&body(end), &[]).unwrap();
+            assert!(undone.storage.is_empty() && undone.transient.is_empty() && undone.logs.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_write_of_the_old_value_is_no_change() {
+        let body = "block0:\nv0: u8 = iconst 1\nv1: u8 = iconst 0\nsstore v0, v0\nsstore v0, v1\nstop";
+        assert!(main(body, &[]).unwrap().storage.is_empty());
+    }
+
+    #[test]
+    fn limits_are_errors() {
+        let forever = main("block0:\njump block1\nblock1:\njump block1", &[]);
+        assert!(matches!(forever, Err(InterpError::StepLimit { limit: 10_000, .. })));
+        let huge = "block0:\nv0: u256 = iconst 0xffffffffffffffffffff\nv1: u256 = mload v0 @0007\nstop";
+        assert_eq!(main(huge, &[]), Err(InterpError::MemoryLimit { pc: Some(7) }));
+        let recursion =
+            "zvm 1\nentry @main\nfunc @main() {\nblock0:\ncall @f()\nstop\n}\nfunc @f() {\nblock0:\ncall @f()\nret\n}";
+        assert!(matches!(outcome(recursion, &[]), Err(InterpError::CallDepth { .. })));
+    }
+
+    #[test]
+    fn return_data_past_its_end_traps() {
+        let body = "block0:\nv0: u1 = iconst 0\nv1: u1 = iconst 1\nreturndatacopy v0, v0, v1\nstop";
+        assert_eq!(main(body, &[]).unwrap(), Outcome::halted(Halt::Trap, vec![]));
+        assert_eq!(main(&body.replace("v0, v0, v1", "v0, v0, v0"), &[]).unwrap().halt, Halt::Return);
+    }
+
+    #[test]
+    fn broken_promises_stop_the_run() {
+        let body = "block0:\nv0: u9 = iconst 256\nv1: u8 = narrow v0 @0003\nstop";
+        assert!(matches!(main(body, &[]), Err(InterpError::Eval { pc: Some(3), .. })));
+    }
+}
