@@ -14,6 +14,7 @@ pub mod opcode;
 pub mod outcome;
 pub mod parse;
 pub mod print;
+pub mod reference;
 pub mod types;
 pub mod verify;
 

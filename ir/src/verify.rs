@@ -1,6 +1,7 @@
 //! The verifier: collects every violation of the IR's rules.
 //!
-//! Checked of a module: the entry exists and has neither parameters nor results; names are unique.
+//! Checked of a module: the entry exists, has neither parameters nor results, does not return to a caller and is not
+//! called; names are unique.
 //! Checked of a function: it has an entry block, to which nobody branches; every block ends with its only terminator.
 //! Checked of an instruction: operands, immediate and targets are as its row asks; immediates name things that exist;
 //! result types follow the row's rule (a constant fits its type; `narrow`, `trunc`, `zext` go in their direction);
@@ -54,6 +55,9 @@ pub enum VerifyErrorKind {
     /// The entry function has parameters or results.
     #[error("the entry function has parameters or results")]
     EntrySignature,
+    /// The entry function executes `ret`, or is called.
+    #[error("the entry function has no caller to return to, and may not be called")]
+    EntryCalled,
     /// Two functions have the same name.
     #[error("two functions have this name")]
     DuplicateName,
@@ -326,6 +330,14 @@ impl FunctionVerifier<'_> {
             self.report(VerifyErrorKind::Topics);
         }
         if data.opcode == Opcode::Ret {
+            if self
+                .module
+                .entry
+                .and_then(|entry| self.module.funcs.get(entry))
+                .is_some_and(|f| f.name == self.function.name)
+            {
+                self.report(VerifyErrorKind::EntryCalled);
+            }
             self.check_types("the results of the function", &self.function.results, &self.types(&data.args));
         }
     }
@@ -346,6 +358,9 @@ impl FunctionVerifier<'_> {
                     self.report(VerifyErrorKind::Missing(callee.to_string()));
                     return false;
                 };
+                if self.module.entry == Some(callee) {
+                    self.report(VerifyErrorKind::EntryCalled);
+                }
                 let params = function.param_types();
                 self.check_types(&format!("the arguments of @{}", function.name), &params, &self.types(&data.args));
                 true
@@ -483,6 +498,8 @@ mod tests {
             ("block0:\nv0: u8 = iconst 3\nreturn_words 33, v0", "33 bytes need 2 words, there are 1"),
             ("block0:\nv0: u8 = iconst 3\ndatacopy data3, v0, v0, v0\nstop", "`data3` does not exist"),
             ("block0:\nv0: u8 = iconst 3\nret v0", "expected (), found (u8)"),
+            ("block0:\nret", "no caller"),
+            ("block0:\ncall @main()\nstop", "may not be called"),
             ("block0:\nv0: u8 = iconst 3\nlog v0, v0, v0, v0, v0, v0, v0\nstop", "at most four"),
             ("block0:\nv1: u1 = iszero v0\nv0: u8 = iconst 3\nstop", "does not reach"),
             (

@@ -1,0 +1,5 @@
+//! Prints the instruction reference, `docs/ir.md`.
+
+fn main() {
+    print!("{}", zvm_ir::reference::markdown());
+}
