@@ -29,6 +29,7 @@ use revm::{Database, Inspector, MainBuilder, MainnetEvm};
 use zvm_ir::outcome::{Address, Halt, Log, Outcome};
 use zvm_ir::{Env, Pc, Word};
 
+use crate::error::Error;
 use crate::state::{AccountChange, Changes, State};
 
 /// The fork whose rules E0 and E2 apply: the newest that is final in the pinned `revm`.
@@ -36,35 +37,6 @@ pub const FORK: SpecId = SpecId::OSAKA;
 
 /// The gas an execution may use. Quadratic memory cost keeps memory below 80 MB.
 pub const GAS_LIMIT: u64 = 10_000_000_000;
-
-/// Why an execution gave no outcome.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EvmError {
-    /// The gas limit was reached: the program runs too long, or asks for more memory than the limit buys.
-    #[error("the execution needs more than {limit} gas ({reason})")]
-    OutOfGas {
-        /// The limit.
-        limit: u64,
-        /// Which of revm's out-of-gas reasons.
-        reason: &'static str,
-    },
-    /// An environment field is larger than any block can hold.
-    #[error("the environment's {field} is {value}, more than {bits} bits")]
-    EnvRange {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        value: Word,
-        /// The width it must fit.
-        bits: u32,
-    },
-    /// The executing account's address is that of a precompiled contract.
-    #[error("the executing account has the address of the precompile 0x{}", hex::encode(.0))]
-    Precompile(Address),
-    /// `revm` could not run the frame at all.
-    #[error("revm: {0}")]
-    Revm(String),
-}
 
 /// The result of one execution.
 #[derive(Clone, Debug)]
@@ -116,27 +88,27 @@ impl Evm {
     ///
     /// # Errors
     /// When the gas limit is reached, or the environment cannot exist in a block.
-    pub fn run(&self, calldata: &[u8], env: &Env, pre: &State) -> Result<Execution, EvmError> {
+    pub fn run(&self, calldata: &[u8], env: &Env, pre: &State) -> Result<Execution, Error> {
         let mut evm = self.context(env, pre)?.build_mainnet();
         let frame = self.prepare(&mut evm, calldata, env)?;
         let result = Mainnet::default().run_exec_loop(&mut evm, frame);
-        self.finish(result, &mut evm, env)
+        self.finish(result, &mut evm)
     }
 
     /// Runs a call and records what its instructions did. Slower than [`Evm::run`].
     ///
     /// # Errors
     /// As [`Evm::run`].
-    pub fn inspect(&self, calldata: &[u8], env: &Env, pre: &State) -> Result<(Execution, Trace), EvmError> {
+    pub fn inspect(&self, calldata: &[u8], env: &Env, pre: &State) -> Result<(Execution, Trace), Error> {
         let recorder = Recorder::new(EvmAddress::from(env.address));
         let mut evm = self.context(env, pre)?.build_mainnet_with_inspector(recorder);
         let frame = self.prepare(&mut evm, calldata, env)?;
         let result = Mainnet::default().inspect_run_exec_loop(&mut evm, frame);
-        let execution = self.finish(result, &mut evm, env)?;
+        let execution = self.finish(result, &mut evm)?;
         Ok((execution, evm.inspector.trace))
     }
 
-    fn context<'s>(&'s self, env: &Env, pre: &'s State) -> Result<MainnetContext<View<'s>>, EvmError> {
+    fn context<'s>(&'s self, env: &Env, pre: &'s State) -> Result<MainnetContext<View<'s>>, Error> {
         let address = EvmAddress::from(env.address);
         let db = View { state: pre, program: address, code: &self.code, hash: self.hash, balance: env.selfbalance };
         let block = BlockEnv {
@@ -169,12 +141,12 @@ impl Evm {
         evm: &mut MainnetEvm<MainnetContext<View<'_>>, I>,
         calldata: &[u8],
         env: &Env,
-    ) -> Result<FrameInit, EvmError> {
+    ) -> Result<FrameInit, Error> {
         let address = EvmAddress::from(env.address);
         if evm.precompiles.contains(&address) {
-            return Err(EvmError::Precompile(env.address));
+            return Err(Error::Precompile(env.address));
         }
-        pre_execution::load_accounts::<_, FrameError>(evm).map_err(|error| EvmError::Revm(error.to_string()))?;
+        pre_execution::load_accounts::<_, FrameError>(evm).map_err(|error| Error::Revm(error.to_string()))?;
         let Ok(_) = evm.ctx.journaled_state.inner.load_account(&mut evm.ctx.journaled_state.database, address);
         let memory = SharedMemory::new_with_buffer(evm.ctx.local.shared_memory_buffer.clone());
         let inputs = CallInputs {
@@ -199,15 +171,14 @@ impl Evm {
         &self,
         result: Result<FrameResult, FrameError>,
         evm: &mut MainnetEvm<MainnetContext<View<'_>>, I>,
-        env: &Env,
-    ) -> Result<Execution, EvmError> {
-        let result = result.map_err(|error| EvmError::Revm(error.to_string()))?;
+    ) -> Result<Execution, Error> {
+        let result = result.map_err(|error| Error::Revm(error.to_string()))?;
         let output = result.interpreter_result();
         let gas = output.gas.total_gas_spent();
         let halt = match halt(output.result) {
             Ok(halt) => halt,
-            Err(Limit::Gas(reason)) => return Err(EvmError::OutOfGas { limit: self.gas_limit, reason }),
-            Err(Limit::Fatal) => return Err(EvmError::Revm(format!("{:?}", output.result))),
+            Err(Limit::Gas(reason)) => return Err(Error::OutOfGas { limit: self.gas_limit, reason }),
+            Err(Limit::Fatal) => return Err(Error::Revm(format!("{:?}", output.result))),
         };
         let data = if halt == Halt::Trap { Vec::new() } else { output.output.to_vec() };
         let mut outcome = Outcome::halted(halt, data);
@@ -217,7 +188,7 @@ impl Evm {
             outcome.logs = journal.take_logs().iter().map(log).collect();
             outcome.transient = transient(&journal.transient_storage);
             let pre = evm.ctx.journaled_state.database.state;
-            changes = describe(&journal.state, pre, env);
+            changes = describe(&journal.state, pre);
             outcome.storage = changes
                 .accounts
                 .iter()
@@ -276,12 +247,12 @@ fn halt(result: InstructionResult) -> Result<Halt, Limit> {
     })
 }
 
-fn fit<T>(value: Word, field: &'static str) -> Result<T, EvmError>
+fn fit<T>(value: Word, field: &'static str) -> Result<T, Error>
 where
     T: TryFrom<Word>,
 {
     let bits = 8 * size_of::<T>() as u32;
-    T::try_from(value).map_err(|_| EvmError::EnvRange { field, value, bits })
+    T::try_from(value).map_err(|_| Error::EnvRange { field, value, bits })
 }
 
 fn log(log: &revm::primitives::Log) -> Log {
@@ -299,7 +270,7 @@ fn transient(storage: &TransientStorage) -> BTreeMap<(Address, Word), Word> {
 }
 
 /// What the journal holds that differs from the pre-state.
-fn describe(state: &EvmState, pre: &State, env: &Env) -> Changes {
+fn describe(state: &EvmState, pre: &State) -> Changes {
     let mut changes = Changes::default();
     for (address, account) in state {
         let address: Address = (*address).into();
@@ -310,8 +281,7 @@ fn describe(state: &EvmState, pre: &State, env: &Env) -> Changes {
                 change.storage.insert(*key, slot.present_value);
             }
         }
-        let balance = if address == env.address { env.selfbalance } else { before.map_or(Word::ZERO, |a| a.balance) };
-        if account.info.balance != balance {
+        if account.info.balance != before.map_or(Word::ZERO, |a| a.balance) {
             change.balance = Some(account.info.balance);
         }
         if account.info.nonce != before.map_or(0, |a| a.nonce) {

@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use zvm_ir::outcome::Address;
 use zvm_ir::{Env, Host, Word};
+
+use crate::call;
+use crate::error::Error;
 
 /// One account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,5 +124,73 @@ impl Host for World<'_> {
 
     fn blob_hash(&self, _: u64) -> Option<Word> {
         None
+    }
+}
+
+impl State {
+    /// Reads the JSON shape of geth's `prestateTracer`: accounts by address, each with any of `balance`, `nonce`, `code`,
+    /// `storage`. Numbers are JSON numbers, decimal strings or 0x-hex.
+    ///
+    /// # Errors
+    /// Naming the account and field that is wrong.
+    pub fn from_json(path: &str, json: &[u8]) -> Result<Self, Error> {
+        let document: Value =
+            serde_json::from_slice(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        let wrong = |at: &str, expected| Error::Field { path: path.to_owned(), at: at.to_owned(), expected };
+        let object = document.as_object().ok_or_else(|| wrong("the document", "an object of accounts"))?;
+        let mut state = Self::default();
+        for (key, fields) in object {
+            let address = call::address(path, key)?;
+            let fields = fields.as_object().ok_or_else(|| wrong(key, "an object"))?;
+            let mut account = Account::default();
+            for (name, value) in fields {
+                let at = format!("{key}.{name}");
+                let text = || call::scalar(value).ok_or_else(|| wrong(&at, "a number or a string"));
+                match name.as_str() {
+                    "balance" => account.balance = call::word(&at, &text()?)?,
+                    "nonce" => {
+                        let nonce = call::word(&at, &text()?)?;
+                        account.nonce = u64::try_from(nonce).map_err(|_| wrong(&at, "below 2^64"))?;
+                    }
+                    "code" => account.code = call::bytes(&at, &text()?)?,
+                    "codeHash" => {}
+                    "storage" => {
+                        let slots = value.as_object().ok_or_else(|| wrong(&at, "an object of slots"))?;
+                        for (slot, value) in slots {
+                            let at = format!("{at}.{slot}");
+                            let value = call::scalar(value).ok_or_else(|| wrong(&at, "a number or a string"))?;
+                            let value = call::word(&at, &value)?;
+                            if !value.is_zero() {
+                                account.storage.insert(call::word(&at, slot)?, value);
+                            }
+                        }
+                    }
+                    _ => return Err(wrong(&at, "one of balance, nonce, code, codeHash, storage")),
+                }
+            }
+            state.accounts.insert(address, account);
+        }
+        Ok(state)
+    }
+
+    /// The same shape that [`State::from_json`] reads, with sorted keys and nothing that is zero.
+    pub fn to_json(&self) -> Value {
+        let accounts = self.accounts.iter().map(|(address, account)| {
+            let mut fields = Map::new();
+            fields.insert("balance".to_owned(), Value::from(format!("{:#x}", account.balance)));
+            if account.nonce != 0 {
+                fields.insert("nonce".to_owned(), Value::from(account.nonce));
+            }
+            if !account.code.is_empty() {
+                fields.insert("code".to_owned(), Value::from(format!("0x{}", hex::encode(&account.code))));
+            }
+            if !account.storage.is_empty() {
+                let slots = account.storage.iter();
+                let slots = slots.map(|(key, value)| (format!("{key:#066x}"), Value::from(format!("{value:#066x}"))));
+                fields.insert("storage".to_owned(), Value::Object(slots.collect()));
+            }
+            (format!("0x{}", hex::encode(address)), Value::Object(fields))
+        });
+        Value::Object(accounts.collect())
     }
 }

@@ -1,6 +1,7 @@
 //! The revm executor maps the environment, halts and state exactly; gas and jumps are those of the program alone.
 
-use zvm::evm::{Evm, EvmError};
+use zvm::Error;
+use zvm::evm::Evm;
 use zvm::state::{Account, State};
 use zvm_ir::outcome::Halt;
 use zvm_ir::{Env, Word};
@@ -74,7 +75,7 @@ fn exceptional_halts_are_one_trap() {
 fn out_of_gas_is_an_error() {
     for text in ["5b 5f 56", "60 01 64 ff ff ff ff ff 52", "60 01 5f 19 52", "60 01 60 01 60 ff 1b 52"] {
         let result = Evm::new(&code(text)).with_gas_limit(1_000_000).run(&[], &env(), &State::default());
-        assert!(matches!(result, Err(EvmError::OutOfGas { limit: 1_000_000, .. })), "{text}: {result:?}");
+        assert!(matches!(result, Err(Error::OutOfGas { limit: 1_000_000, .. })), "{text}: {result:?}");
     }
 }
 
@@ -151,9 +152,10 @@ fn calls_to_other_accounts() {
 fn impossible_environments_are_refused() {
     let evm = Evm::new(&code("00"));
     let wide = Env { basefee: Word::MAX, ..env() };
-    assert!(matches!(evm.run(&[], &wide, &State::default()), Err(EvmError::EnvRange { field: "base fee", .. })));
+    assert!(matches!(evm.run(&[], &wide, &State::default()), Err(Error::EnvRange { field: "base fee", .. })));
     let mut precompile = [0; 20];
     precompile[19] = 2;
     let at_precompile = Env { address: precompile, ..env() };
-    assert_eq!(evm.run(&[], &at_precompile, &State::default()).err(), Some(EvmError::Precompile(precompile)));
+    let result = evm.run(&[], &at_precompile, &State::default());
+    assert!(matches!(result, Err(Error::Precompile(address)) if address == precompile));
 }
