@@ -1,9 +1,11 @@
 //! What can go wrong in this crate.
 
 use bellpepper_core::SynthesisError;
-use zvm_ir::Opcode;
+use zvm_ir::interp::InterpError;
+use zvm_ir::{Opcode, VerifyError};
 
 use crate::cs::Unsatisfied;
+use crate::legalize::Unprovable;
 
 /// An error of the circuit backend.
 #[derive(Debug, thiserror::Error)]
@@ -23,4 +25,22 @@ pub enum CircuitError {
     /// A step's witness does not satisfy its circuit.
     #[error(transparent)]
     Unsatisfied(#[from] Unsatisfied),
+    /// The module breaks the IR's rules. A fault of the caller, who did not verify it.
+    #[error("the program is not valid IR: {}", .0.first().map_or_else(String::new, ToString::to_string))]
+    Invalid(Vec<VerifyError>),
+    /// The execution reaches an instruction that has no circuit. A property of the program and the call.
+    #[error("this execution cannot be proved: {0}")]
+    Unprovable(Unprovable),
+    /// The execution has no outcome: a limit was reached, or a promise of the optimiser does not hold.
+    #[error(transparent)]
+    Execution(#[from] InterpError),
+    /// The plan has no slot for a region that the execution needs. A fault of the caller.
+    #[error("the plan has no slot of {0}, which this execution needs")]
+    PlanLacks(crate::region::Region),
+    /// The plan needs more steps than allowed.
+    #[error("the execution needs more than {0} steps with this plan")]
+    TooManySteps(u64),
+    /// What the circuit says differs from what the interpreter says. A bug of this crate.
+    #[error("the circuit and the interpreter disagree: {0}")]
+    Disagreement(&'static str),
 }

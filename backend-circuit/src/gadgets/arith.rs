@@ -157,13 +157,8 @@ pub fn sub<F: PrimeField, CS: ConstraintSystem<F>>(
     }
     if let Some(a_limb) = a.as_limb() {
         // The subtrahend is no larger, so the value of its two limbs, if it has two, fits a field element as well.
-        let b_lc = match (b.as_limb(), b.as_two()) {
-            (Some(b), _) => b.lc().clone(),
-            (None, Some((low, high))) => low.lc().plus(&high.lc().shifted(LIMB)),
-            (None, None) => Lc::zero(),
-        };
         let value = a.value().zip(b.value()).map(|(a, b)| a.wrapping_sub(b));
-        return Ok(Word::from_limb(a.width(), Limb::new(a_limb.lc().minus(&b_lc), a_limb.bound(), value)));
+        return Ok(Word::from_limb(a.width(), Limb::new(a_limb.lc().minus(&b.packed()), a_limb.bound(), value)));
     }
     let (a_low, a_high) = a.pair(&mut cs)?;
     let (b_low, b_high) = b.pair(&mut cs.namespace(|| "b"))?;
@@ -188,7 +183,7 @@ pub fn wsub<F: PrimeField, CS: ConstraintSystem<F>>(
 ) -> Result<Word<F>, SynthesisError> {
     let mut cs = cs.namespace(|| "wsub");
     match a.as_constant() {
-        Some(U256::ZERO) => negate_if(&mut cs, &Lc::one(), b),
+        Some(U256::ZERO) => negate_if(&mut cs, &Lc::one(), b, Negated::Any),
         Some(U256::MAX) => not(&mut cs, b),
         _ => Ok(difference(&mut cs, a, b)?.0),
     }
@@ -212,16 +207,26 @@ pub fn not<F: PrimeField, CS: ConstraintSystem<F>>(cs: &mut CS, a: &Word<F>) -> 
     Ok(Word::from_pair(256, flip(&low), flip(&high)))
 }
 
+/// What is known of the operand of [`negate_if`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negated {
+    /// Nothing.
+    Any,
+    /// It is not zero whenever the flag is set, as for a sign bit and its word.
+    NonZero,
+}
+
 /// `−a` modulo 2^256 if the boolean `flag`, else `a`.
 ///
 /// | name | equation | meaning |
 /// |---|---|---|
 /// | `low zero`, `high zero` | see [`is_zero_element`] | `z_0`, `z_1` |
-/// | `active` | `f · (1 − z_0 · z_1) = g` | zero is its own negation |
+/// | `active` | `f · (1 − z_0 · z_1) = g` | zero is its own negation (`g = f` where that cannot happen) |
 /// | `low` | `g · (2^128 − 2^128 z_0 − 2 a_0) = d_0` | `a_0 + d_0` is `2^128 − a_0`, or 0 |
 /// | `high` | `g · (2^128 − 1 + z_0 − 2 a_1) = d_1` | the low limb borrows unless it is zero |
 ///
-/// *Soundness and completeness:* the negation's limbs in closed form. Rows: 8; 5 when `flag` is the constant one.
+/// *Soundness and completeness:* the negation's limbs in closed form. Rows: 8; 5 when `flag` is the constant one; 4 for
+/// [`Negated::NonZero`]; none when `flag` is the constant zero.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -229,13 +234,22 @@ pub fn negate_if<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     flag: &Lc<F>,
     a: &Word<F>,
+    operand: Negated,
 ) -> Result<Word<F>, SynthesisError> {
+    if flag.is_zero() {
+        return Ok(a.clone());
+    }
     let mut cs = cs.namespace(|| "negate");
     let (low, high) = a.pair(&mut cs)?;
     let low_zero = is_zero_element(&mut cs.namespace(|| "low zero"), low.lc())?;
-    let high_zero = is_zero_element(&mut cs.namespace(|| "high zero"), high.lc())?;
-    let zero = Lc::mul(&mut cs, || "zero".into(), &low_zero, &high_zero)?;
-    let active = Lc::mul(&mut cs, || "active".into(), flag, &zero.complement())?;
+    let active = match operand {
+        Negated::NonZero => flag.clone(),
+        Negated::Any => {
+            let high_zero = is_zero_element(&mut cs.namespace(|| "high zero"), high.lc())?;
+            let zero = Lc::mul(&mut cs, || "zero".into(), &low_zero, &high_zero)?;
+            Lc::mul(&mut cs, || "active".into(), flag, &zero.complement())?
+        }
+    };
     let base = Lc::constant(two_pow::<F>(LIMB));
     let minus_two = -F::ONE.double();
     let low_change = Lc::sum([(F::ONE, &base), (-two_pow::<F>(LIMB), &low_zero), (minus_two, low.lc())]);

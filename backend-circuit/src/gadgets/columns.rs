@@ -18,25 +18,36 @@ use crate::field::{CAPACITY, from_u256, to_u256, two_pow, two_pow_neg};
 
 /// An integer as `Σ digit_i · 2^(size · i)`. Digits are small but need not be canonical.
 #[derive(Clone, Debug)]
-pub struct Digits<F: PrimeField> {
+pub(super) struct Digits<F: PrimeField> {
     size: u32,
     max: U256,
     digits: Vec<Lc<F>>,
 }
 
 impl<F: PrimeField> Digits<F> {
+    /// Zero.
+    pub(super) fn empty(size: u32) -> Self {
+        Self { size, max: low_mask(size), digits: Vec::new() }
+    }
+
+    /// Puts more significant digits after those of `self`, all of which are full.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.max = self.max.max(other.max);
+        self.digits.extend(other.digits.iter().cloned());
+    }
+
     /// The digits of a word, from its bits. Rows: the bits, where they are not known.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn of<CS: ConstraintSystem<F>>(cs: &mut CS, word: &Word<F>, size: u32) -> Result<Self, SynthesisError> {
+    pub(super) fn of<CS: ConstraintSystem<F>>(cs: &mut CS, word: &Word<F>, size: u32) -> Result<Self, SynthesisError> {
         let bits = word.bits(cs)?;
         Ok(Self::from_bits(&bits, word.value(), size))
     }
 
     /// The digits of an integer whose bits and value are given.
-    pub fn from_bits(bits: &Rc<[Lc<F>]>, value: Option<U256>, size: u32) -> Self {
-        let max = (U256::from(1) << size as usize) - U256::from(1);
+    pub(super) fn from_bits(bits: &Rc<[Lc<F>]>, value: Option<U256>, size: u32) -> Self {
+        let max = low_mask(size);
         let digits = (0..bits.len()).step_by(size as usize).map(|start| {
             let digit = value.map(|value| from_u256(&((value >> start) & max)));
             Lc::pack(bits, start..bits.len().min(start + size as usize), digit)
@@ -45,7 +56,7 @@ impl<F: PrimeField> Digits<F> {
     }
 
     /// The sum of two integers of the same digit size.
-    pub fn plus(&self, other: &Self) -> Self {
+    pub(super) fn plus(&self, other: &Self) -> Self {
         let zero = Lc::zero();
         let digit = |i: usize| {
             let [a, b] = [self, other].map(|digits| digits.digits.get(i).unwrap_or(&zero));
@@ -56,7 +67,7 @@ impl<F: PrimeField> Digits<F> {
     }
 
     /// The integer plus a boolean.
-    pub fn plus_bit(&self, bit: &Lc<F>) -> Self {
+    pub(super) fn plus_bit(&self, bit: &Lc<F>) -> Self {
         self.plus(&Self { size: self.size, max: U256::from(1), digits: vec![bit.clone()] })
     }
 
@@ -64,7 +75,7 @@ impl<F: PrimeField> Digits<F> {
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn gate<CS: ConstraintSystem<F>>(
+    pub(super) fn gate<CS: ConstraintSystem<F>>(
         &self,
         cs: &mut CS,
         flag: &Lc<F>,
@@ -81,6 +92,12 @@ impl<F: PrimeField> Digits<F> {
         Ok(Self { size: self.size, max: self.max.max(U256::from(1)), digits })
     }
 
+    /// The low 128 bits and the rest, for canonical digits of at most 256 bits.
+    pub(super) fn limbs(&self) -> (Lc<F>, Lc<F>) {
+        let half = 128 / self.size as usize;
+        (self.window(0, half), self.window(half, self.digits.len()))
+    }
+
     fn window(&self, from: usize, to: usize) -> Lc<F> {
         let to = to.min(self.digits.len());
         let from = from.min(to);
@@ -90,39 +107,44 @@ impl<F: PrimeField> Digits<F> {
 
 /// One column of an equation: a linear combination whose integer value is in `−negative ..= positive`.
 #[derive(Clone, Debug)]
-pub struct Column<F: PrimeField> {
+pub(super) struct Column<F: PrimeField> {
     lc: Lc<F>,
     negative: U256,
     positive: U256,
 }
 
 impl<F: PrimeField> Column<F> {
+    /// The linear combination.
+    pub(super) fn lc(&self) -> &Lc<F> {
+        &self.lc
+    }
+
     /// Zero.
-    pub fn zero() -> Self {
+    pub(super) fn zero() -> Self {
         Self { lc: Lc::zero(), negative: U256::ZERO, positive: U256::ZERO }
     }
 
     /// Adds a term that is in `0 ..= max`.
-    pub fn plus(&mut self, lc: &Lc<F>, max: U256) {
+    pub(super) fn plus(&mut self, lc: &Lc<F>, max: U256) {
         self.lc = self.lc.plus(lc);
         self.positive += max;
     }
 
     /// Subtracts a term that is in `0 ..= max`.
-    pub fn minus(&mut self, lc: &Lc<F>, max: U256) {
+    pub(super) fn minus(&mut self, lc: &Lc<F>, max: U256) {
         self.lc = self.lc.minus(lc);
         self.negative += max;
     }
 
     /// Adds another column.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.lc = self.lc.plus(&other.lc);
         self.positive += other.positive;
         self.negative += other.negative;
     }
 
     /// Subtracts another column.
-    pub fn subtract(&mut self, other: &Self) {
+    pub(super) fn subtract(&mut self, other: &Self) {
         self.lc = self.lc.minus(&other.lc);
         self.positive += other.negative;
         self.negative += other.positive;
@@ -140,7 +162,7 @@ impl<F: PrimeField> Column<F> {
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn carry<CS: ConstraintSystem<F>>(self, cs: &mut CS, radix: u32) -> Result<Self, SynthesisError> {
+    pub(super) fn carry<CS: ConstraintSystem<F>>(self, cs: &mut CS, radix: u32) -> Result<Self, SynthesisError> {
         let offset = (self.negative + low_mask(radix)) >> radix as usize;
         let positive = self.positive >> radix as usize;
         let bits = (offset + positive).bit_len() as u32;
@@ -150,12 +172,6 @@ impl<F: PrimeField> Column<F> {
         let moved = lc.plus(&Lc::constant(from_u256(&offset)));
         decompose(cs, &moved, moved.value().map(|value| to_u256(&value)), bits)?;
         Ok(Self { lc, negative: offset, positive })
-    }
-
-    /// Enforces that the column is zero: one row.
-    pub fn vanish<CS: ConstraintSystem<F>>(&self, cs: &mut CS, name: impl FnOnce() -> String) {
-        debug_assert!((self.negative.max(self.positive).bit_len() as u32) < CAPACITY);
-        super::lc::enforce_equal(cs, name, &self.lc, &Lc::zero());
     }
 }
 
@@ -171,7 +187,7 @@ fn low_mask(bits: u32) -> U256 {
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
-pub fn product_columns<F: PrimeField, CS: ConstraintSystem<F>>(
+pub(super) fn product_columns<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     x: &Digits<F>,
     y: &Digits<F>,
@@ -206,7 +222,7 @@ pub fn product_columns<F: PrimeField, CS: ConstraintSystem<F>>(
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
-pub fn multiply_mod_2_256<F: PrimeField, CS: ConstraintSystem<F>>(
+pub(super) fn multiply_mod_2_256<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     x: &Digits<F>,
     y: &Digits<F>,

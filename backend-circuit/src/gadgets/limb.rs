@@ -8,6 +8,7 @@ use ff::PrimeField;
 use zvm_ir::Word as U256;
 
 use super::lc::{Lc, enforce_boolean};
+use super::word::Word;
 use crate::field::{CAPACITY, from_u256, two_pow_neg};
 
 /// The bits of the low limb of a word in two limbs.
@@ -25,6 +26,9 @@ pub struct Limb<F: PrimeField>(Rc<Data<F>>);
 /// A difference and its borrow, keyed by the identities of what was subtracted.
 type Difference<F> = ([u64; 3], (Limb<F>, Lc<F>));
 
+/// Quotient and remainder, keyed by the identities of the other operands' limbs.
+type Division<F> = ([u64; 3], (Word<F>, Word<F>));
+
 #[derive(Debug)]
 struct Data<F: PrimeField> {
     id: u64,
@@ -34,6 +38,7 @@ struct Data<F: PrimeField> {
     bits: OnceCell<Rc<[Lc<F>]>>,
     halves: OnceCell<(Limb<F>, Limb<F>)>,
     differences: RefCell<Vec<Difference<F>>>,
+    divisions: RefCell<Vec<Division<F>>>,
 }
 
 thread_local! {
@@ -73,6 +78,7 @@ impl<F: PrimeField> Limb<F> {
             bits: OnceCell::new(),
             halves: OnceCell::new(),
             differences: RefCell::default(),
+            divisions: RefCell::default(),
         }))
     }
 
@@ -110,6 +116,20 @@ impl<F: PrimeField> Limb<F> {
         let limb = Self::new(lc, LIMB + high.bound(), value);
         let _ = limb.0.halves.set((low.clone(), high.clone()));
         limb
+    }
+
+    /// A fresh witness below `2^count`, decomposed: `count` rows.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn alloc_checked<CS: ConstraintSystem<F>>(
+        cs: &mut CS,
+        count: u32,
+        value: Option<U256>,
+    ) -> Result<Self, SynthesisError> {
+        let lc = Lc::alloc(cs, || "value".into(), value.as_ref().map(from_u256))?;
+        let bits = decompose(cs, &lc, value, count)?;
+        Ok(Self::with_bits(lc, bits, value))
     }
 
     /// The linear combination.
@@ -216,6 +236,16 @@ impl<F: PrimeField> Limb<F> {
     /// Remembers `(self − … mod 2^N, borrow)` under `key`.
     pub(crate) fn remember_difference(&self, key: [u64; 3], difference: (Self, Lc<F>)) {
         self.0.differences.borrow_mut().push((key, difference));
+    }
+
+    /// The division remembered under `key`.
+    pub(crate) fn known_division(&self, key: [u64; 3]) -> Option<(Word<F>, Word<F>)> {
+        self.0.divisions.borrow().iter().find(|(other, _)| *other == key).map(|(_, division)| division.clone())
+    }
+
+    /// Remembers `(quotient, remainder)` under `key`.
+    pub(crate) fn remember_division(&self, key: [u64; 3], division: (Word<F>, Word<F>)) {
+        self.0.divisions.borrow_mut().push((key, division));
     }
 }
 

@@ -5,14 +5,29 @@
 //! row says which gadget it belongs to. Row counts are pinned in the snapshot `circuit_costs`.
 
 pub mod arith;
-pub mod columns;
+pub mod bitwise;
+pub mod bytes;
+mod columns;
 pub mod compare;
+mod dispatch;
+pub mod div;
+pub mod exp;
 mod lc;
 mod limb;
 pub mod select;
+pub mod shift;
 mod word;
 
+use zvm_ir::{Imm, Opcode, Type, Word as U256, eval};
+
+pub use dispatch::lower_pure;
 pub use lc::{Lc, enforce, enforce_boolean, enforce_equal, existing_num};
 pub use limb::{LIMB, Limb, NARROW, decompose, divide_pow2};
 pub use select::Arms;
 pub use word::{Word, limb_bits, limb_count, native_limbs};
+
+/// The value of an instruction for a witness: the reference semantics, where all operands are known.
+fn meaning<const N: usize>(opcode: Opcode, operands: [Option<U256>; N]) -> Option<U256> {
+    let operands: Option<Vec<U256>> = operands.into_iter().collect();
+    eval(opcode, Imm::None, &operands?, Some(Type::WORD)).ok()
+}

@@ -7,7 +7,7 @@ use ff::PrimeField;
 use zvm_ir::Word as U256;
 
 use super::lc::Lc;
-use super::limb::{LIMB, Limb, NARROW, decompose, low_bits};
+use super::limb::{LIMB, Limb, NARROW, low_bits};
 use crate::field::{from_u256, to_u256};
 
 /// A value of type `uN`.
@@ -125,9 +125,7 @@ impl<F: PrimeField> Word<F> {
             let mut cs = cs.namespace(|| format!("limb {index}"));
             let bound = limb_bits(width, index);
             let value = value.map(|value| low_bits(value >> (index * LIMB as usize), bound));
-            let lc = Lc::alloc(&mut cs, || "value".into(), value.as_ref().map(from_u256))?;
-            let bits = decompose(&mut cs, &lc, value, bound)?;
-            limbs.push(Limb::with_bits(lc, bits, value));
+            limbs.push(Limb::alloc_checked(&mut cs, bound, value)?);
         }
         let mut limbs = limbs.into_iter();
         match (limbs.next(), limbs.next()) {
@@ -181,6 +179,14 @@ impl<F: PrimeField> Word<F> {
         match &self.repr {
             Repr::One(_) => None,
             Repr::Two(low, high) => Some((low, high)),
+        }
+    }
+
+    /// The value modulo `p`, as one linear combination: no rows.
+    pub fn packed(&self) -> Lc<F> {
+        match &self.repr {
+            Repr::One(limb) => limb.lc().clone(),
+            Repr::Two(low, high) => low.lc().plus(&high.lc().shifted(LIMB)),
         }
     }
 
