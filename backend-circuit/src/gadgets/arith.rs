@@ -67,10 +67,10 @@ pub fn wadd<F: PrimeField, CS: ConstraintSystem<F>>(
     a: &Word<F>,
     b: &Word<F>,
 ) -> Result<Word<F>, SynthesisError> {
-    if a.bound().max(b.bound()) < 256 || a.bound() == 0 || b.bound() == 0 {
-        return Ok(add(cs, a, b)?.zext(256));
-    }
     let mut cs = cs.namespace(|| "wadd");
+    if a.bound().max(b.bound()) < 256 || a.bound() == 0 || b.bound() == 0 {
+        return Ok(add(&mut cs, a, b)?.zext(256));
+    }
     let (low, (a_high, b_high), carry) = add_low(&mut cs, a, b)?;
     let mut cs = cs.namespace(|| "high");
     let high = if carry.is_zero() && (a_high.bound() == 0 || b_high.bound() == 0) {
@@ -221,11 +221,11 @@ pub enum Negated {
 /// | name | equation | meaning |
 /// |---|---|---|
 /// | `low zero`, `high zero` | see [`is_zero_element`] | `z_0`, `z_1` |
-/// | `active` | `f · (1 − z_0 · z_1) = g` | zero is its own negation (`g = f` where that cannot happen) |
-/// | `low` | `g · (2^128 − 2^128 z_0 − 2 a_0) = d_0` | `a_0 + d_0` is `2^128 − a_0`, or 0 |
-/// | `high` | `g · (2^128 − 1 + z_0 − 2 a_1) = d_1` | the low limb borrows unless it is zero |
+/// | `zero` | `z_0 · z_1 = z` | the word is zero (`z = 0` where that cannot happen) |
+/// | `low` | `f · (2^128 − 2^128 z_0 − 2 a_0) = d_0` | `a_0 + d_0` is `2^128 − a_0`, or 0 |
+/// | `high` | `f · (2^128 − 1 + z_0 − 2^128 z − 2 a_1) = d_1` | the low limb borrows unless it is zero |
 ///
-/// *Soundness and completeness:* the negation's limbs in closed form. Rows: 8; 5 when `flag` is the constant one; 4 for
+/// *Soundness and completeness:* the negation's limbs in closed form. Rows: 7; 5 when `flag` is the constant one; 4 for
 /// [`Negated::NonZero`]; none when `flag` is the constant zero.
 ///
 /// # Errors
@@ -242,20 +242,20 @@ pub fn negate_if<F: PrimeField, CS: ConstraintSystem<F>>(
     let mut cs = cs.namespace(|| "negate");
     let (low, high) = a.pair(&mut cs)?;
     let low_zero = is_zero_element(&mut cs.namespace(|| "low zero"), low.lc())?;
-    let active = match operand {
-        Negated::NonZero => flag.clone(),
+    let zero = match operand {
+        Negated::NonZero => Lc::zero(),
         Negated::Any => {
             let high_zero = is_zero_element(&mut cs.namespace(|| "high zero"), high.lc())?;
-            let zero = Lc::mul(&mut cs, || "zero".into(), &low_zero, &high_zero)?;
-            Lc::mul(&mut cs, || "active".into(), flag, &zero.complement())?
+            Lc::mul(&mut cs, || "zero".into(), &low_zero, &high_zero)?
         }
     };
-    let base = Lc::constant(two_pow::<F>(LIMB));
+    let base = two_pow::<F>(LIMB);
     let minus_two = -F::ONE.double();
-    let low_change = Lc::sum([(F::ONE, &base), (-two_pow::<F>(LIMB), &low_zero), (minus_two, low.lc())]);
-    let high_change = Lc::sum([(F::ONE, &base), (-F::ONE, &Lc::one()), (F::ONE, &low_zero), (minus_two, high.lc())]);
-    let low_change = Lc::mul(&mut cs, || "low".into(), &active, &low_change)?;
-    let high_change = Lc::mul(&mut cs, || "high".into(), &active, &high_change)?;
+    let low_change = Lc::sum([(base, &Lc::one()), (-base, &low_zero), (minus_two, low.lc())]);
+    let high_change =
+        Lc::sum([(base - F::ONE, &Lc::one()), (F::ONE, &low_zero), (-base, &zero), (minus_two, high.lc())]);
+    let low_change = Lc::mul(&mut cs, || "low".into(), flag, &low_change)?;
+    let high_change = Lc::mul(&mut cs, || "high".into(), flag, &high_change)?;
     let value = a.value().zip(flag.value()).map(|(a, flag)| if flag == F::ZERO { a } else { a.wrapping_neg() });
     let low = Limb::new(low.lc().plus(&low_change), LIMB, value.map(|value| low_bits(value, LIMB)));
     let high = Limb::new(high.lc().plus(&high_change), LIMB, value.map(|value| value >> LIMB as usize));
@@ -363,15 +363,15 @@ pub fn wmul<F: PrimeField, CS: ConstraintSystem<F>>(
     a: &Word<F>,
     b: &Word<F>,
 ) -> Result<Word<F>, SynthesisError> {
+    let mut cs = cs.namespace(|| "wmul");
     let small = if a.bound() <= b.bound() { a } else { b };
     let trivial = small.as_constant().is_some_and(|constant| constant <= U256::from(1));
     if a.bound() + b.bound() <= 256 || trivial {
-        return Ok(mul(cs, a, b)?.zext(256));
+        return Ok(mul(&mut cs, a, b)?.zext(256));
     }
     if let (Some(a), Some(b)) = (a.as_constant(), b.as_constant()) {
         return Ok(Word::constant(256, a.wrapping_mul(b)));
     }
-    let mut cs = cs.namespace(|| "wmul");
     let value = a.value().zip(b.value()).map(|(a, b)| a.wrapping_mul(b));
     let big = if a.bound() <= b.bound() { b } else { a };
     let by_digits = DIGIT_PRODUCT_ROWS + a.missing_bits() + b.missing_bits();

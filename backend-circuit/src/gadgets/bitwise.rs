@@ -29,7 +29,8 @@ pub fn and<F: PrimeField, CS: ConstraintSystem<F>>(
     let mut cs = cs.namespace(|| "and");
     let width = a.width().min(b.width());
     let bound = a.bound().min(b.bound());
-    let all_ones = |word: &Word<F>| word.as_constant() == Some(U256::MAX.checked_shr(256 - bound as usize).unwrap_or_default());
+    let all_ones =
+        |word: &Word<F>| word.as_constant() == Some(U256::MAX.checked_shr(256 - bound as usize).unwrap_or_default());
     if bound > 0 && (all_ones(a) || all_ones(b)) {
         let other = if all_ones(a) { b } else { a };
         return Ok(other.trunc(&mut cs, bound)?.zext(width));

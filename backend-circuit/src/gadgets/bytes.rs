@@ -7,8 +7,8 @@ use zvm_ir::{Opcode, Word as U256};
 use super::bitwise::{choose, index_bits, one_hot};
 use super::lc::Lc;
 use super::limb::{LIMB, Limb, low_bits};
-use super::select::{Arms, merge};
 use super::meaning;
+use super::select::{Arms, merge};
 use super::word::Word;
 use crate::field::{from_u256, two_pow};
 
@@ -94,9 +94,8 @@ pub fn signextend<F: PrimeField, CS: ConstraintSystem<F>>(
                 _ => Limb::new(lc, LIMB, value),
             }
         };
-        let split = |value: Option<U256>| {
-            (value.map(|value| low_bits(value, LIMB)), value.map(|value| value >> LIMB as usize))
-        };
+        let split =
+            |value: Option<U256>| (value.map(|value| low_bits(value, LIMB)), value.map(|value| value >> LIMB as usize));
         let (low_value, high_value) = split(value);
         let low = fill(&low, sign + 1, low_value);
         let high = fill(&high, (sign + 1).saturating_sub(LIMB as usize), high_value);

@@ -121,12 +121,13 @@ pub fn ult<F: PrimeField, CS: ConstraintSystem<F>>(
     a: &Word<F>,
     b: &Word<F>,
 ) -> Result<Word<F>, SynthesisError> {
+    let mut cs = cs.namespace(|| "ult");
     if let Some(bound) = b.as_constant() {
         if bound.is_zero() {
             return Ok(Word::constant(1, U256::ZERO));
         }
         if bound == U256::from(1) {
-            return iszero(cs, a);
+            return iszero(&mut cs, a);
         }
         if bound.bit_len() as u32 > a.bound() {
             return Ok(Word::constant(1, U256::from(1)));
@@ -137,11 +138,11 @@ pub fn ult<F: PrimeField, CS: ConstraintSystem<F>>(
             return Ok(Word::constant(1, U256::ZERO));
         }
         if a.is_zero() {
-            let zero = iszero(cs, b)?;
+            let zero = iszero(&mut cs, b)?;
             return Ok(Word::boolean(zero.as_boolean()?.complement()));
         }
     }
-    let (_, borrow) = difference(&mut cs.namespace(|| "ult"), a, b)?;
+    let (_, borrow) = difference(&mut cs, a, b)?;
     Ok(Word::boolean(borrow))
 }
 

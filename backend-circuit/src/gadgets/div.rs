@@ -58,7 +58,7 @@ pub fn urem<F: PrimeField, CS: ConstraintSystem<F>>(
 /// Signed division, truncated; zero when `b` is zero; MIN / −1 is MIN.
 ///
 /// The magnitudes are divided and the quotient negated where the signs differ. MIN is its own magnitude and MIN / −1 has
-/// equal signs, so it needs no case. Rows: 4 per magnitude, 1, 8, those of [`udiv`], and the bits of the operands' high
+/// equal signs, so it needs no case. Rows: 4 per magnitude, 1, 7, those of [`udiv`], and the bits of the operands' high
 /// limbs where they are not known.
 ///
 /// # Errors
@@ -189,13 +189,8 @@ pub fn mulmod<F: PrimeField, CS: ConstraintSystem<F>>(
     let n_digits = divisor.digits(&mut cs, &remainder, &below)?;
 
     let mut columns = columns_of(&mut cs.namespace(|| "factors"), a, b, 4)?;
-    let quotient_columns = product_columns(
-        &mut cs.namespace(|| "columns"),
-        &quotient.digits,
-        &n_digits,
-        PER_COLUMN,
-        4,
-    )?;
+    let quotient_columns =
+        product_columns(&mut cs.namespace(|| "columns"), &quotient.digits, &n_digits, PER_COLUMN, 4)?;
     for (column, product) in columns.iter_mut().zip(&quotient_columns) {
         column.subtract(product);
     }
@@ -248,11 +243,7 @@ struct LongWord<F: PrimeField> {
 
 impl<F: PrimeField> LongWord<F> {
     /// Decomposed in parts of 128 bits, so that every part fits the field: `count` rows.
-    fn alloc<CS: ConstraintSystem<F>>(
-        cs: &mut CS,
-        count: u32,
-        value: Option<U512>,
-    ) -> Result<Self, SynthesisError> {
+    fn alloc<CS: ConstraintSystem<F>>(cs: &mut CS, count: u32, value: Option<U512>) -> Result<Self, SynthesisError> {
         let mut parts = Vec::with_capacity(4);
         let mut bits = Vec::with_capacity(count as usize);
         let mut packed = Lc::zero();
@@ -328,11 +319,7 @@ impl<F: PrimeField> Divisor<F> {
     /// `d = divisor − 1 − remainder`, decomposed, which shows `remainder < divisor`.
     ///
     /// Rows: the divisor's bits, and 1 for the borrow between two limbs.
-    fn above<CS: ConstraintSystem<F>>(
-        &self,
-        cs: &mut CS,
-        remainder: &Word<F>,
-    ) -> Result<Word<F>, SynthesisError> {
+    fn above<CS: ConstraintSystem<F>>(&self, cs: &mut CS, remainder: &Word<F>) -> Result<Word<F>, SynthesisError> {
         let value = self.value.zip(remainder.value()).map(|(b, r)| b.wrapping_sub(r).wrapping_sub(U256::from(1)));
         if self.single
             && let Some(remainder) = remainder.as_limb()
@@ -516,11 +503,8 @@ fn euclid<F: PrimeField, CS: ConstraintSystem<F>>(
     let quotient_value = parts.map(|(quotient, _)| quotient);
     let remainder_value = parts.map(|(_, remainder)| remainder.to::<U256>());
     let remainder_bits = divisor.bits.min(dividend.bits);
-    let quotient = LongWord::alloc(
-        &mut cs.namespace(|| "quotient"),
-        quotient_bits(dividend.bits, divisor),
-        quotient_value,
-    )?;
+    let quotient =
+        LongWord::alloc(&mut cs.namespace(|| "quotient"), quotient_bits(dividend.bits, divisor), quotient_value)?;
     let remainder = Word::alloc_checked(&mut cs.namespace(|| "remainder"), remainder_bits, remainder_value)?;
     let above = divisor.above(&mut cs.namespace(|| "below"), &remainder)?;
     let (r_low, r_high) = remainder.pair(cs)?;

@@ -203,10 +203,7 @@ struct Amount<F: PrimeField> {
     within: Lc<F>,
 }
 
-fn amount_parts<F: PrimeField, CS: ConstraintSystem<F>>(
-    cs: &mut CS,
-    n: &Word<F>,
-) -> Result<Amount<F>, SynthesisError> {
+fn amount_parts<F: PrimeField, CS: ConstraintSystem<F>>(cs: &mut CS, n: &Word<F>) -> Result<Amount<F>, SynthesisError> {
     let (bits, beyond) = index_bits(cs, n, AMOUNT)?;
     let flags = one_hot(cs, &bits[FINE..])?;
     Ok(Amount { fine: bits[..FINE].to_vec(), flags, within: beyond.complement() })
@@ -290,7 +287,10 @@ fn coarse_shift<F: PrimeField, CS: ConstraintSystem<F>>(
 ) -> Result<Word<F>, SynthesisError> {
     let bit_values: Option<Vec<bool>> = bits.iter().map(|bit| Some(bit.value()? != F::ZERO)).collect();
     let integer = bit_values.map(|bits| {
-        bits.iter().take(256).enumerate().fold(U256::ZERO, |sum, (i, &bit)| if bit { sum | U256::from(1) << i } else { sum })
+        bits.iter()
+            .take(256)
+            .enumerate()
+            .fold(U256::ZERO, |sum, (i, &bit)| if bit { sum | U256::from(1) << i } else { sum })
     });
     // The part of the shifted bits that falls into one limb, as a linear combination.
     let window = |k: usize, limb: usize| {
