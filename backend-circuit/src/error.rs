@@ -40,7 +40,10 @@ pub enum CircuitError {
     /// The plan needs more steps than allowed.
     #[error("the execution needs more than {0} steps with this plan")]
     TooManySteps(u64),
-    /// What the circuit says differs from what the interpreter says. A bug of this crate.
+    /// The last state is not that of the outcome which the interpreter computed. A bug of this crate.
+    #[error("the circuit and the interpreter disagree: {0}")]
+    Outcome(#[from] crate::statement::StateError),
+    /// What the circuit says differs from what was expected of it. A bug of this crate.
     #[error("the circuit and the interpreter disagree: {0}")]
     Disagreement(&'static str),
 }

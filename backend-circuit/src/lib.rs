@@ -1,0 +1,32 @@
+//! The circuit backend: from a module of the IR to a step circuit, and from executions to proofs.
+//!
+//! | stage | module |
+//! |---|---|
+//! | one function, with unprovable exits | [`legalize`] |
+//! | its control flow in regions, values between them in registers | [`region`], [`registers`] |
+//! | a region's constraints | [`lower`] over [`gadgets`], [`input`], [`digest`] |
+//! | slots in a step | [`plan`], [`step`] |
+//! | executing and checking without a proof | [`execute`], [`check`] |
+//! | what a proof says, and its file | [`statement`], [`artifact`] |
+//!
+//! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark.
+
+pub mod artifact;
+pub mod check;
+pub mod costs;
+pub mod cs;
+pub mod digest;
+pub mod error;
+pub mod execute;
+pub mod field;
+pub mod gadgets;
+pub mod input;
+pub mod legalize;
+pub mod lower;
+pub mod nova;
+pub mod plan;
+pub mod program;
+pub mod region;
+pub mod registers;
+pub mod statement;
+pub mod step;

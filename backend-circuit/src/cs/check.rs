@@ -267,7 +267,12 @@ mod tests {
     fn square_root(cs: &mut CheckCs<Scalar>, root: u64, square: u64) {
         let mut cs = cs.namespace(|| "outer");
         let root = cs.alloc(|| "root", || Ok(Scalar::from(root))).unwrap();
-        cs.enforce(|| "square", |lc| lc + root, |lc| lc + root, |lc| lc + (Scalar::from(square), CheckCs::one()));
+        cs.enforce(
+            || "square",
+            |lc| lc + root,
+            |lc| lc + root,
+            |lc| lc + (Scalar::from(square), CheckCs::<Scalar>::one()),
+        );
     }
 
     #[test]

@@ -1,0 +1,337 @@
+//! Files: proofs (`.zvmp`) and compiled programs (`.zvma`).
+//!
+//! Both are a magic number with a version, then fields of fixed size or with their length before them, little endian, and
+//! nothing after. Reading never allocates more than the file is long. What a file says is never trusted: a proof's
+//! calldata, outcome and plan are inputs of verification, and a program's digest is computed again.
+
+use zvm_ir::{Address, Env, Halt, Outcome, Word};
+
+use crate::execute::Call;
+
+/// The first bytes of a proof.
+pub const PROOF_MAGIC: [u8; 4] = *b"ZVMP";
+/// The first bytes of a compiled program.
+pub const PROGRAM_MAGIC: [u8; 4] = *b"ZVMA";
+/// The version of both formats.
+pub const VERSION: u8 = 1;
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// The file does not start with the magic number.
+    #[error("this is not a {0} file")]
+    Magic(&'static str),
+    /// The file has a version that this compiler does not know.
+    #[error("the file has format version {0}, this compiler reads version {VERSION}")]
+    Version(u8),
+    /// The file ends within a field.
+    #[error("the file is truncated: it ends within the {0}")]
+    Truncated(&'static str),
+    /// A field has a value that it cannot have.
+    #[error("the {0} is malformed")]
+    Malformed(&'static str),
+    /// Something follows the last field.
+    #[error("{0} bytes follow the end of the file's content")]
+    Trailing(usize),
+}
+
+/// Which proof a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The folded instances with their witness: large, made at once, can be continued.
+    Recursive,
+    /// A short argument of knowledge of it.
+    Compressed,
+}
+
+impl Kind {
+    /// The name in text and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recursive => "recursive",
+            Self::Compressed => "compressed",
+        }
+    }
+}
+
+/// A proof with everything that verification needs besides the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProofFile {
+    /// Which proof it is.
+    pub kind: Kind,
+    /// How many steps it folds.
+    pub steps: u64,
+    /// The input of the execution.
+    pub call: Call,
+    /// What the execution did.
+    pub outcome: Outcome,
+    /// The plan, as [`crate::plan::Plan::to_numbers`].
+    pub plan: Vec<(u32, u32)>,
+    /// The proof in the encoding of the proof system.
+    pub proof: Vec<u8>,
+}
+
+impl ProofFile {
+    /// The file's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new(PROOF_MAGIC);
+        out.0.push(match self.kind {
+            Kind::Recursive => 0,
+            Kind::Compressed => 1,
+        });
+        out.0.extend(self.steps.to_le_bytes());
+        out.bytes(&self.call.calldata);
+        write_env(&mut out, &self.call.env);
+        out.0.push(self.outcome.halt.code());
+        out.bytes(&self.outcome.data);
+        out.plan(&self.plan);
+        out.bytes(&self.proof);
+        out.0
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
+        let mut from = Reader::new(bytes, PROOF_MAGIC, "ZVM proof")?;
+        let kind = match from.byte("kind of proof")? {
+            0 => Kind::Recursive,
+            1 => Kind::Compressed,
+            _ => return Err(FileError::Malformed("kind of proof")),
+        };
+        let steps = from.number("number of steps")?;
+        let calldata = from.bytes("calldata")?.to_vec();
+        let env = read_env(&mut from)?;
+        let code = from.byte("kind of halt")?;
+        let halt = [Halt::Return, Halt::Revert, Halt::Trap].into_iter().find(|halt| halt.code() == code);
+        let halt = halt.ok_or(FileError::Malformed("kind of halt"))?;
+        let outcome = Outcome::halted(halt, from.bytes("returned data")?.to_vec());
+        let plan = from.plan()?;
+        let proof = from.bytes("proof")?.to_vec();
+        from.end()?;
+        Ok(Self { kind, steps, call: Call { calldata, env }, outcome, plan, proof })
+    }
+}
+
+/// A compiled program: everything a verifier needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramFile {
+    /// The version of the compiler that wrote it.
+    pub compiler: String,
+    /// The IR, as text.
+    pub text: String,
+    /// A plan for it, as [`crate::plan::Plan::to_numbers`].
+    pub plan: Vec<(u32, u32)>,
+    /// The digest of the circuit of program and plan.
+    pub digest: Word,
+}
+
+impl ProgramFile {
+    /// The file's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new(PROGRAM_MAGIC);
+        out.bytes(self.compiler.as_bytes());
+        out.bytes(self.text.as_bytes());
+        out.plan(&self.plan);
+        out.word(&self.digest);
+        out.0
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
+        let mut from = Reader::new(bytes, PROGRAM_MAGIC, "compiled ZVM program")?;
+        let text = |bytes: &[u8], what| String::from_utf8(bytes.to_vec()).map_err(|_| FileError::Malformed(what));
+        let compiler = text(from.bytes("compiler version")?, "compiler version")?;
+        let program = text(from.bytes("program")?, "program")?;
+        let plan = from.plan()?;
+        let digest = from.word("digest")?;
+        from.end()?;
+        Ok(Self { compiler, text: program, plan, digest })
+    }
+}
+
+fn write_env(out: &mut Writer, env: &Env) {
+    let Env {
+        address,
+        caller,
+        origin,
+        callvalue,
+        gasprice,
+        coinbase,
+        timestamp,
+        number,
+        prevrandao,
+        gaslimit,
+        chainid,
+        basefee,
+        blobbasefee,
+        selfbalance,
+    } = env;
+    for address in [address, caller, origin, coinbase] {
+        out.0.extend(address);
+    }
+    for word in
+        [callvalue, gasprice, timestamp, number, prevrandao, gaslimit, chainid, basefee, blobbasefee, selfbalance]
+    {
+        out.word(word);
+    }
+}
+
+fn read_env(from: &mut Reader<'_>) -> Result<Env, FileError> {
+    const WHAT: &str = "environment";
+    let [address, caller, origin, coinbase] =
+        [from.address(WHAT)?, from.address(WHAT)?, from.address(WHAT)?, from.address(WHAT)?];
+    Ok(Env {
+        address,
+        caller,
+        origin,
+        coinbase,
+        callvalue: from.word(WHAT)?,
+        gasprice: from.word(WHAT)?,
+        timestamp: from.word(WHAT)?,
+        number: from.word(WHAT)?,
+        prevrandao: from.word(WHAT)?,
+        gaslimit: from.word(WHAT)?,
+        chainid: from.word(WHAT)?,
+        basefee: from.word(WHAT)?,
+        blobbasefee: from.word(WHAT)?,
+        selfbalance: from.word(WHAT)?,
+    })
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(magic: [u8; 4]) -> Self {
+        let mut bytes = magic.to_vec();
+        bytes.push(VERSION);
+        Self(bytes)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend((bytes.len() as u64).to_le_bytes());
+        self.0.extend(bytes);
+    }
+
+    fn word(&mut self, word: &Word) {
+        self.0.extend(word.to_be_bytes::<32>());
+    }
+
+    fn plan(&mut self, plan: &[(u32, u32)]) {
+        self.0.extend((plan.len() as u64).to_le_bytes());
+        for (region, count) in plan {
+            self.0.extend(region.to_le_bytes());
+            self.0.extend(count.to_le_bytes());
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8], magic: [u8; 4], what: &'static str) -> Result<Self, FileError> {
+        let rest = bytes.strip_prefix(&magic).ok_or(FileError::Magic(what))?;
+        match rest.split_first() {
+            None => Err(FileError::Truncated("version")),
+            Some((&VERSION, rest)) => Ok(Self(rest)),
+            Some((&version, _)) => Err(FileError::Version(version)),
+        }
+    }
+
+    fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8], FileError> {
+        let len = usize::try_from(len).map_err(|_| FileError::Truncated(what))?;
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(FileError::Truncated(what))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FileError> {
+        self.take(N as u64, what)?.try_into().map_err(|_| FileError::Truncated(what))
+    }
+
+    fn byte(&mut self, what: &'static str) -> Result<u8, FileError> {
+        self.array(what).map(|[byte]| byte)
+    }
+
+    fn number(&mut self, what: &'static str) -> Result<u64, FileError> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], FileError> {
+        let len = self.number(what)?;
+        self.take(len, what)
+    }
+
+    fn word(&mut self, what: &'static str) -> Result<Word, FileError> {
+        self.array(what).map(Word::from_be_bytes::<32>)
+    }
+
+    fn address(&mut self, what: &'static str) -> Result<Address, FileError> {
+        self.array(what)
+    }
+
+    fn plan(&mut self) -> Result<Vec<(u32, u32)>, FileError> {
+        let len = self.number("plan")?;
+        let bytes = self.take(len.checked_mul(8).ok_or(FileError::Truncated("plan"))?, "plan")?;
+        let number = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |number, &byte| number << 8 | u32::from(byte));
+        Ok(bytes.chunks_exact(8).map(|pair| (number(&pair[..4]), number(&pair[4..]))).collect())
+    }
+
+    fn end(self) -> Result<(), FileError> {
+        if self.0.is_empty() { Ok(()) } else { Err(FileError::Trailing(self.0.len())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof() -> ProofFile {
+        ProofFile {
+            kind: Kind::Compressed,
+            steps: 7,
+            call: Call { calldata: vec![1, 2, 3], env: Env { number: Word::MAX, ..Env::default() } },
+            outcome: Outcome::halted(Halt::Revert, vec![9; 40]),
+            plan: vec![(0, 1), (1, 300), (2, u32::MAX)],
+            proof: vec![5; 1000],
+        }
+    }
+
+    #[test]
+    fn files_round_trip() {
+        assert_eq!(ProofFile::decode(&proof().encode()), Ok(proof()));
+        let program = ProgramFile {
+            compiler: "zvm 0.1.0".into(),
+            text: "zvm 1\n".into(),
+            plan: vec![(3, 4)],
+            digest: Word::from(12),
+        };
+        assert_eq!(ProgramFile::decode(&program.encode()), Ok(program));
+    }
+
+    #[test]
+    fn malformed_files_are_refused() {
+        let bytes = proof().encode();
+        for len in 0..bytes.len() {
+            assert!(ProofFile::decode(&bytes[..len]).is_err(), "{len} bytes of {}", bytes.len());
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(ProofFile::decode(&longer), Err(FileError::Trailing(1)));
+        let mut version = bytes.clone();
+        version[4] = 9;
+        assert_eq!(ProofFile::decode(&version), Err(FileError::Version(9)));
+        let mut kind = bytes.clone();
+        kind[5] = 2;
+        assert_eq!(ProofFile::decode(&kind), Err(FileError::Malformed("kind of proof")));
+        // A length that no file can have allocates nothing.
+        let mut huge = bytes;
+        huge[14..22].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(ProofFile::decode(&huge), Err(FileError::Truncated("calldata")));
+        assert_eq!(ProgramFile::decode(b"ZVMP\x01"), Err(FileError::Magic("compiled ZVM program")));
+    }
+}

@@ -1,0 +1,97 @@
+//! What instructions cost: rows, measured on the gadgets themselves.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::SecondaryMap;
+use zvm_ir::{Block, Function, Imm, Opcode, Type, Word as U256};
+
+use crate::cs::CountCs;
+use crate::error::CircuitError;
+use crate::gadgets::{Lc, Word, limb_count, lower_pure};
+use crate::legalize::{Support, support};
+use crate::nova::Fr;
+use crate::registers::{Source, source};
+
+/// An operand, as far as its gadget's cost depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operand {
+    /// A value of a type.
+    Typed(u16),
+    /// A constant of a type.
+    Constant(u16, U256),
+}
+
+/// The rows of one instruction whose operands have no known bits yet. An upper bound in a program, where bits are
+/// shared.
+///
+/// # Errors
+/// `NotProvable` for an instruction without a gadget, `Malformed` for operands that do not fit its row.
+pub fn rows(opcode: Opcode, imm: Imm, operands: &[Operand], result: Type) -> Result<u64, CircuitError> {
+    let mut cs = CountCs::<Fr>::default();
+    let mut words = Vec::with_capacity(operands.len());
+    for (index, operand) in operands.iter().enumerate() {
+        words.push(match *operand {
+            Operand::Constant(width, value) => Word::constant(u32::from(width), value),
+            Operand::Typed(width) => {
+                let mut limbs = Vec::with_capacity(2);
+                for limb in 0..limb_count(u32::from(width)) {
+                    limbs.push(Lc::alloc(&mut cs, || format!("operand {index} limb {limb}"), None)?);
+                }
+                Word::from_limbs(u32::from(width), &limbs)?
+            }
+        });
+    }
+    lower_pure(&mut cs, opcode, imm, &words, result)?;
+    Ok(cs.rows() as u64)
+}
+
+/// Remembers measurements: programs repeat few combinations of instruction and widths.
+#[derive(Clone, Debug, Default)]
+pub struct Costs {
+    known: BTreeMap<(Opcode, Type, Vec<Operand>), u64>,
+}
+
+impl Costs {
+    /// The rows of one instruction, as [`rows`].
+    ///
+    /// # Errors
+    /// As [`rows`].
+    pub fn rows(
+        &mut self,
+        opcode: Opcode,
+        imm: Imm,
+        operands: Vec<Operand>,
+        result: Type,
+    ) -> Result<u64, CircuitError> {
+        let key = (opcode, result, operands);
+        if let Some(&rows) = self.known.get(&key) {
+            return Ok(rows);
+        }
+        let rows = rows(opcode, imm, &key.2, result)?;
+        self.known.insert(key, rows);
+        Ok(rows)
+    }
+
+    /// The rows of the gadgets of each block: not those of its predicates and parameters.
+    ///
+    /// # Errors
+    /// As [`rows`].
+    pub fn of_blocks(&mut self, func: &Function) -> Result<SecondaryMap<Block, u64>, CircuitError> {
+        let mut blocks = SecondaryMap::new();
+        for (block, inst) in func.insts_in_order() {
+            let data = &func.insts[inst];
+            if support(data.opcode) != Support::Gadget || matches!(data.opcode, Opcode::Iconst | Opcode::Zext) {
+                continue;
+            }
+            let Some(result) = data.result() else { continue };
+            let operand = |&value| match source(func, value) {
+                Source::Constant(word) => Operand::Constant(func.ty(value).bits(), word),
+                // An extension costs nothing and keeps the narrower bound.
+                Source::Value(inner) => Operand::Typed(func.ty(inner).bits()),
+            };
+            let operands = data.args.iter().map(operand).collect();
+            blocks[block] += self.rows(data.opcode, data.imm, operands, func.ty(result))?;
+        }
+        Ok(blocks)
+    }
+}

@@ -1,0 +1,190 @@
+//! What a program reads of its input, opened from the digests in the statement, and the digest of what it returns.
+//!
+//! | name | equation | meaning |
+//! |---|---|---|
+//! | `calldata digest` | `active · (digest − statement) = 0` | what was read is of the calldata that the statement names |
+//! | `env digest` | `active · (digest − statement) = 0` | likewise for the environment |
+//!
+//! *Soundness.* The digest of the statement is one of limbs in range, computed by the verifier, so by collision resistance
+//! every limb that was hashed here equals one in range: words need no range checks of their own. Only the selector and
+//! the length, which share an element, are checked where one of them is read. In an idle slot nothing is bound and nothing
+//! has an effect.
+
+use bellpepper_core::{ConstraintSystem, SynthesisError};
+use ff::PrimeField;
+use zvm_ir::interp::padded_word;
+use zvm_ir::{Env, Function, Inst, Opcode, Value, Word as U256};
+
+use crate::digest::{Hasher, selector, words_of};
+use crate::error::CircuitError;
+use crate::execute::Call;
+use crate::gadgets::{Lc, Word, enforce, limb_count, native_limbs};
+use crate::lower::State;
+
+/// The bytes before the first word of the digest.
+const SELECTOR: u32 = 4;
+
+/// A read of the input.
+struct Read {
+    value: Value,
+    opcode: Opcode,
+    /// The offset in the calldata.
+    offset: u32,
+}
+
+/// Defines the results of `reads`, the instructions of the entry block that read the input. `call` is the prover's input;
+/// an idle slot takes zeros instead, which cost less to commit to.
+///
+/// # Errors
+/// `AssignmentMissing` when the constraint system wants a value that is not known.
+pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    func: &Function,
+    reads: impl Iterator<Item = Inst>,
+    call: Option<&Call>,
+    active: &Lc<F>,
+    before: &State<F>,
+) -> Result<Vec<(Value, Word<F>)>, CircuitError> {
+    let idle = Call { calldata: Vec::new(), env: zero_env() };
+    let call = call.map(|call| if active.value() == Some(F::ZERO) { &idle } else { call });
+    let mut opened = Vec::new();
+    let (mut calldata, mut env) = (Vec::new(), Vec::new());
+    for inst in reads {
+        let data = &func.insts[inst];
+        let value = data.result().ok_or(SynthesisError::Unsatisfiable)?;
+        let constant = data.args.first().and_then(|&value| func.constant(value)).unwrap_or_default();
+        let offset = u32::try_from(constant).map_err(|_| SynthesisError::Unsatisfiable)?;
+        let read = Read { value, opcode: data.opcode, offset };
+        match data.opcode {
+            Opcode::Calldataload | Opcode::Calldatasize => calldata.push(read),
+            _ => env.push(read),
+        }
+    }
+    if !calldata.is_empty() {
+        open_calldata(cs, &calldata, call, active, before, &mut opened)?;
+    }
+    if !env.is_empty() {
+        let mut fields = Vec::with_capacity(env.len());
+        for read in &env {
+            let width = u32::from(func.ty(read.value).bits());
+            let value = call.and_then(|call| call.env.read(read.opcode));
+            let word = unchecked(&mut cs.namespace(|| read.opcode.mnemonic()), width, value)?;
+            fields.push((read.opcode, word.clone()));
+            opened.push((read.value, word));
+        }
+        let digest = Hasher::shared().env_in_circuit(cs, &fields, call.map(|call| &call.env))?;
+        enforce(cs, || "env digest".into(), active, &digest.minus(&before.env), &Lc::zero());
+    }
+    Ok(opened)
+}
+
+fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    reads: &[Read],
+    call: Option<&Call>,
+    active: &Lc<F>,
+    before: &State<F>,
+    opened: &mut Vec<(Value, Word<F>)>,
+) -> Result<(), CircuitError> {
+    let data = call.map(|call| call.calldata.as_slice());
+    let loads = || reads.iter().filter(|read| read.opcode == Opcode::Calldataload);
+    let needed = loads().map(|read| (read.offset + 32 - SELECTOR).div_ceil(32)).max().unwrap_or(0);
+    let native = data.map(|data| words_of(data.get(SELECTOR as usize..).unwrap_or_default()));
+    let mut words = Vec::with_capacity(needed as usize);
+    for index in 0..needed as usize {
+        let value = native.as_ref().map(|native| native.get(index).copied().unwrap_or_default());
+        words.push(unchecked(&mut cs.namespace(|| format!("word {index}")), 256, value)?);
+    }
+    let length = data.map(|data| U256::from(data.len()));
+    let head = data.map(|data| U256::from(selector(data)));
+    let splits =
+        loads().any(|read| read.offset < SELECTOR) || reads.iter().any(|read| read.opcode == Opcode::Calldatasize);
+    // Otherwise only their packing is bound, and neither is read.
+    let mut part = |name: &'static str, width: u32, value: Option<U256>| {
+        let mut cs = cs.namespace(|| name);
+        if splits { Word::alloc_checked(&mut cs, width, value) } else { unchecked(&mut cs, width, value) }
+    };
+    let length = part("length", 64, length)?;
+    let head = part("selector", 32, head)?;
+    let digest = Hasher::shared().calldata_in_circuit(cs, &length, &head, &words, data)?;
+    enforce(cs, || "calldata digest".into(), active, &digest.minus(&before.calldata), &Lc::zero());
+    for read in reads {
+        let mut cs = cs.namespace(|| format!("{} {}", read.opcode, read.offset));
+        let word = match read.opcode {
+            Opcode::Calldatasize => length.clone(),
+            _ => load(&mut cs, read.offset, &head, &words, data)?,
+        };
+        opened.push((read.value, word));
+    }
+    Ok(())
+}
+
+/// The word at byte `offset`: one of `words`, or cut from the bits of the selector and two words.
+fn load<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    offset: u32,
+    selector: &Word<F>,
+    words: &[Word<F>],
+    data: Option<&[u8]>,
+) -> Result<Word<F>, CircuitError> {
+    let word = |index: u32| words.get(index as usize).ok_or(SynthesisError::Unsatisfiable);
+    // `high` and `low` are neighbours in the calldata; the word starts `skipped` bytes into `high`, of `bytes` bytes.
+    let (high, bytes, skipped, low) = match offset.checked_sub(SELECTOR) {
+        Some(at) if at % 32 == 0 => return Ok(word(at / 32)?.clone()),
+        Some(at) => (word(at / 32)?, 32, at % 32, word(at / 32 + 1)?),
+        None => (selector, SELECTOR, offset, word(0)?),
+    };
+    let kept = 8 * (bytes - skipped) as usize;
+    let high = padded(high.bits(&mut cs.namespace(|| "high"))?.to_vec());
+    let low = padded(low.bits(&mut cs.namespace(|| "low"))?.to_vec());
+    let bits: Vec<Lc<F>> = low[kept..].iter().chain(&high[..kept]).cloned().collect();
+    let value = data.map(|data| padded_word(data, U256::from(offset)));
+    Ok(Word::from_bits(256, &bits.into(), value))
+}
+
+fn padded<F: PrimeField>(mut bits: Vec<Lc<F>>) -> Vec<Lc<F>> {
+    bits.resize_with(256, Lc::zero);
+    bits
+}
+
+/// A witness whose range is not checked here.
+fn unchecked<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    width: u32,
+    value: Option<U256>,
+) -> Result<Word<F>, SynthesisError> {
+    let values = value.map(|value| native_limbs::<F>(width, &value));
+    let mut limbs = Vec::with_capacity(2);
+    for index in 0..limb_count(width) {
+        limbs.push(Lc::alloc(cs, || format!("limb {index}"), values.as_ref().map(|values| values[index]))?);
+    }
+    Word::from_limbs(width, &limbs)
+}
+
+fn zero_env() -> Env {
+    Env {
+        address: [0; 20],
+        caller: [0; 20],
+        origin: [0; 20],
+        callvalue: U256::ZERO,
+        gasprice: U256::ZERO,
+        coinbase: [0; 20],
+        timestamp: U256::ZERO,
+        number: U256::ZERO,
+        prevrandao: U256::ZERO,
+        gaslimit: U256::ZERO,
+        chainid: U256::ZERO,
+        basefee: U256::ZERO,
+        blobbasefee: U256::ZERO,
+        selfbalance: U256::ZERO,
+    }
+}
+
+/// The digest of an outcome without effects, from the halt block's parameters: code, length, words.
+///
+/// # Errors
+/// `AssignmentMissing` when the constraint system wants a value that is not known.
+pub fn outcome<F: PrimeField, CS: ConstraintSystem<F>>(cs: &mut CS, params: &[Word<F>]) -> Result<Lc<F>, CircuitError> {
+    let [halt, length, words @ ..] = params else { return Err(SynthesisError::Unsatisfiable.into()) };
+    Ok(Hasher::shared().outcome_in_circuit(cs, halt, length, words, &Lc::zero())?)
+}

@@ -1,0 +1,205 @@
+//! `exits`: every halt becomes a jump to one halt block, every unprovable instruction an unprovable block.
+
+use std::collections::BTreeMap;
+
+use zvm_ir::{Block, BlockCall, Function, Halt, Imm, Inst, InstData, Opcode, Pc, TrapCode, Type, Value, Word};
+
+use super::support::{Reason, Support, Unprovable, support};
+use super::{MAX_CALLDATA, MAX_HALT_WORDS};
+
+/// Blocks that no proof may reach, with the instruction that is to blame.
+pub(super) type UnprovableBlocks = BTreeMap<Block, Unprovable>;
+
+/// Drops writes to memory. Whatever reads memory is unprovable, so no provable execution can tell.
+pub(super) fn drop_unseen_writes(func: &mut Function) {
+    for &block in &func.layout {
+        let insts = &func.insts;
+        func.blocks[block].insts.retain(|&inst| support(insts[inst].opcode) != Support::UnseenWrite);
+    }
+}
+
+/// Empties each block that runs into an instruction without a circuit; what came before it in the block has no effect.
+pub(super) fn cut_unprovable(func: &mut Function) -> UnprovableBlocks {
+    let mut found = UnprovableBlocks::new();
+    for &block in &func.layout {
+        let culprit = func.blocks[block].insts.iter().find_map(|&inst| {
+            let data = &func.insts[inst];
+            let reason = reason(func, data)?;
+            Some(Unprovable { pc: data.pc, opcode: data.opcode, reason })
+        });
+        if let Some(culprit) = culprit {
+            found.insert(block, culprit);
+        }
+    }
+    // A block that can only continue into one unprovable exit is that exit. Blocks are in reverse post-order, so one
+    // backward sweep carries an exit through chains of jumps.
+    for &block in func.layout.iter().rev() {
+        if found.contains_key(&block) {
+            continue;
+        }
+        let mut exits = func.targets(block).iter().map(|target| found.get(&target.block));
+        if let Some(Some(first)) = exits.next().map(|exit| exit.copied())
+            && exits.all(|exit| exit == Some(&first))
+        {
+            found.insert(block, first);
+        }
+    }
+    for (&block, exit) in &found {
+        let placeholder = func.create_inst(instruction(Opcode::Trap, Imm::Trap(TrapCode::Invalid), exit.pc), &[]);
+        func.blocks[block].insts = vec![placeholder];
+    }
+    found
+}
+
+fn reason(func: &Function, data: &InstData) -> Option<Reason> {
+    let constant = |at: usize| data.args.get(at).and_then(|&value| func.constant(value));
+    match support(data.opcode) {
+        Support::Unprovable(reason) => Some(reason),
+        Support::Input if data.opcode == Opcode::Calldataload => match constant(0) {
+            None => Some(Reason::CalldataOffset),
+            Some(offset) if offset > Word::from(MAX_CALLDATA - 32) => Some(Reason::CalldataRange),
+            Some(_) => None,
+        },
+        Support::Control => match data.opcode {
+            Opcode::Return | Opcode::Revert => (constant(1) != Some(Word::ZERO)).then_some(Reason::Memory),
+            Opcode::ReturnWords | Opcode::RevertWords => {
+                (data.args.len() > MAX_HALT_WORDS).then_some(Reason::ReturnSize)
+            }
+            _ => None,
+        },
+        Support::Gadget | Support::Input | Support::UnseenWrite => None,
+    }
+}
+
+struct Exit {
+    block: Block,
+    inst: Inst,
+    halt: Halt,
+    len: u32,
+    words: Vec<Value>,
+}
+
+/// Turns the halts of all provable blocks into jumps to a new halt block, whose parameters are the halt's code, the
+/// length of the data in bytes, and the data's words; words past the length are zero. `None` if nothing halts.
+pub(super) fn merge_halts(func: &mut Function, unprovable: &UnprovableBlocks) -> Option<Block> {
+    let mut exits = Vec::new();
+    for &block in func.layout.iter().filter(|block| !unprovable.contains_key(block)) {
+        let Some(inst) = func.terminator(block) else { continue };
+        let data = &func.insts[inst];
+        let (halt, len, words) = match (data.opcode, data.imm) {
+            (Opcode::Stop | Opcode::Return, _) => (Halt::Return, 0, Vec::new()),
+            (Opcode::Revert, _) => (Halt::Revert, 0, Vec::new()),
+            (Opcode::Trap, _) => (Halt::Trap, 0, Vec::new()),
+            (Opcode::ReturnWords, Imm::Len(len)) => (Halt::Return, len, data.args.clone()),
+            (Opcode::RevertWords, Imm::Len(len)) => (Halt::Revert, len, data.args.clone()),
+            _ => continue,
+        };
+        let words = words.into_iter().take(len.div_ceil(32) as usize).collect();
+        exits.push(Exit { block, inst, halt, len, words });
+    }
+    if exits.is_empty() {
+        return None;
+    }
+    for exit in &mut exits {
+        mask_tail(func, exit);
+    }
+    let words = exits.iter().map(|exit| exit.words.len()).max().unwrap_or(0);
+    let len_type = Type::of(&Word::from(exits.iter().map(|exit| exit.len).max().unwrap_or(0)));
+    let word_types: Vec<Type> = (0..words)
+        .map(|at| {
+            let types = exits.iter().filter_map(|exit| exit.words.get(at).map(|&value| widened_from(func, value)));
+            types.max().unwrap_or(Type::BOOL)
+        })
+        .collect();
+    let halt_block = func.create_block();
+    let code_type = Type::of(&Word::from(Halt::Trap.code()));
+    for &ty in [code_type, len_type].iter().chain(&word_types) {
+        func.append_param(halt_block, ty);
+    }
+    let stop = func.create_inst(instruction(Opcode::Stop, Imm::None, None), &[]);
+    func.blocks[halt_block].insts.push(stop);
+    for exit in exits {
+        let pc = func.insts[exit.inst].pc;
+        func.blocks[exit.block].insts.pop();
+        let mut args = vec![
+            constant(func, exit.block, pc, code_type, Word::from(exit.halt.code())),
+            constant(func, exit.block, pc, len_type, Word::from(exit.len)),
+        ];
+        for (at, &ty) in word_types.iter().enumerate() {
+            args.push(match exit.words.get(at) {
+                None => constant(func, exit.block, pc, ty, Word::ZERO),
+                Some(&value) => in_type(func, exit.block, pc, ty, value),
+            });
+        }
+        let mut jump = instruction(Opcode::Jump, Imm::None, pc);
+        jump.targets = vec![BlockCall { block: halt_block, args }];
+        let jump = func.create_inst(jump, &[]);
+        func.blocks[exit.block].insts.push(jump);
+    }
+    Some(halt_block)
+}
+
+/// Clears the bytes of the last word that lie past the length.
+fn mask_tail(func: &mut Function, exit: &mut Exit) {
+    let used = exit.len % 32;
+    let Some(last) = exit.words.last_mut().filter(|_| used != 0) else { return };
+    let mask = Word::MAX << (8 * (32 - used) as usize);
+    let pc = func.insts[exit.inst].pc;
+    let end = func.blocks[exit.block].insts.pop();
+    *last = match func.constant(*last) {
+        Some(word) => constant(func, exit.block, pc, Type::WORD, word & mask),
+        None => {
+            let word = in_type(func, exit.block, pc, Type::WORD, *last);
+            let mask = constant(func, exit.block, pc, Type::WORD, mask);
+            let mut and = instruction(Opcode::And, Imm::None, pc);
+            and.args = vec![word, mask];
+            append(func, exit.block, and, Type::WORD)
+        }
+    };
+    func.blocks[exit.block].insts.extend(end);
+}
+
+/// The type of the value that `value` widens, or of the constant it is.
+fn widened_from(func: &Function, value: Value) -> Type {
+    if let Some(word) = func.constant(value) {
+        return Type::of(&word);
+    }
+    let mut value = value;
+    while let Some(inst) = func.def_inst(value).filter(|&inst| func.insts[inst].opcode == Opcode::Zext) {
+        value = func.insts[inst].args[0];
+    }
+    func.ty(value)
+}
+
+/// `value` in type `ty`, which holds it.
+fn in_type(func: &mut Function, block: Block, pc: Option<Pc>, ty: Type, value: Value) -> Value {
+    if let Some(word) = func.constant(value) {
+        return constant(func, block, pc, ty, word);
+    }
+    let mut value = value;
+    while let Some(inst) = func.def_inst(value).filter(|&inst| func.insts[inst].opcode == Opcode::Zext) {
+        value = func.insts[inst].args[0];
+    }
+    if func.ty(value) == ty {
+        return value;
+    }
+    let mut zext = instruction(Opcode::Zext, Imm::None, pc);
+    zext.args = vec![value];
+    append(func, block, zext, ty)
+}
+
+/// Appends a constant to `block`.
+pub(super) fn constant(func: &mut Function, block: Block, pc: Option<Pc>, ty: Type, word: Word) -> Value {
+    append(func, block, instruction(Opcode::Iconst, Imm::Word(word), pc), ty)
+}
+
+fn append(func: &mut Function, block: Block, data: InstData, ty: Type) -> Value {
+    let inst = func.create_inst(data, &[ty]);
+    func.blocks[block].insts.push(inst);
+    func.insts[inst].results[0]
+}
+
+/// An instruction without operands.
+pub(super) fn instruction(opcode: Opcode, imm: Imm, pc: Option<Pc>) -> InstData {
+    InstData { opcode, imm, args: Vec::new(), targets: Vec::new(), results: Vec::new(), pc }
+}

@@ -1,0 +1,213 @@
+//! `legalize`: a module becomes one function that the circuit can do, except at named exits.
+//!
+//! Does: inlines all calls; turns what has no circuit into *unprovable* blocks; drops memory writes, which no provable
+//! execution can observe; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
+//! entry, once each.
+//! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
+//! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
+
+mod exits;
+mod inline;
+mod prune;
+mod support;
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::{EntityRef, SecondaryMap};
+use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
+
+pub use support::{Reason, Support, Unprovable, support};
+
+use crate::error::CircuitError;
+
+/// Calldata words beyond this many bytes are not opened.
+pub const MAX_CALLDATA: u32 = 8192;
+/// The longest return or revert data, in words.
+pub const MAX_HALT_WORDS: usize = 64;
+/// The most instructions that inlining may make of a program.
+pub const MAX_INSTS: usize = 200_000;
+
+/// A program in the form the circuit is made from.
+///
+/// Terminators are `jump`, `brif`, one `stop` that ends the halt block, and one `trap` in each unprovable block, which
+/// holds nothing else. Inputs are read in the entry block only, each at most once.
+#[derive(Clone, Debug)]
+pub struct Legalized {
+    /// The only function, its blocks in reverse post-order.
+    pub func: Function,
+    /// The halt block; its parameters are the halt code, the length in bytes and the words. `None` if no provable path
+    /// halts.
+    pub halt: Option<Block>,
+    /// The blocks that no proof may reach.
+    pub unprovable: BTreeMap<Block, Unprovable>,
+}
+
+/// Runs the pass. The module must have been verified.
+///
+/// # Errors
+/// [`CircuitError::NoEntry`] for a module without entry function.
+pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
+    let mut func = inline::run(module, MAX_INSTS).ok_or(CircuitError::NoEntry)?;
+    prune::order(&mut func);
+    exits::drop_unseen_writes(&mut func);
+    prune::dead_values(&mut func, None);
+    let unprovable = exits::cut_unprovable(&mut func);
+    prune::order(&mut func);
+    let halt = exits::merge_halts(&mut func, &unprovable);
+    prune::split_shared_exits(&mut func);
+    prune::dead_values(&mut func, halt);
+    hoist_inputs(&mut func);
+    // A branch to an unprovable block passes nothing.
+    func.retain_params(|block, _| !unprovable.contains_key(&block));
+    prune::dead_values(&mut func, halt);
+    prune::order(&mut func);
+    Ok(renumber(&func, halt, &unprovable))
+}
+
+fn renumber(func: &Function, halt: Option<Block>, unprovable: &BTreeMap<Block, Unprovable>) -> Legalized {
+    let mut numbers: SecondaryMap<Block, Option<Block>> = SecondaryMap::new();
+    for (at, &block) in func.layout.iter().enumerate() {
+        numbers[block] = Some(Block::new(at));
+    }
+    Legalized {
+        func: func.compact(),
+        halt: halt.and_then(|block| numbers[block]),
+        unprovable: unprovable.iter().filter_map(|(&block, &exit)| Some((numbers[block]?, exit))).collect(),
+    }
+}
+
+/// Moves every read of an input to the entry block, one read per input. Inputs do not change while a program runs.
+fn hoist_inputs(func: &mut Function) {
+    let Some(entry) = func.entry() else { return };
+    let mut reads: BTreeMap<(Opcode, Word), Vec<Value>> = BTreeMap::new();
+    let mut pcs = BTreeMap::new();
+    for block in func.layout.clone() {
+        let (inputs, rest): (Vec<_>, Vec<_>) =
+            func.blocks[block].insts.iter().partition(|&&inst| support(func.insts[inst].opcode) == Support::Input);
+        func.blocks[block].insts = rest;
+        for inst in inputs {
+            let data = &func.insts[inst];
+            let offset = data.args.first().and_then(|&value| func.constant(value)).unwrap_or(Word::ZERO);
+            let key = (data.opcode, offset);
+            reads.entry(key).or_default().extend(data.result());
+            pcs.entry(key).or_insert(data.pc);
+        }
+    }
+    let body = core::mem::take(&mut func.blocks[entry].insts);
+    let mut renamed: SecondaryMap<Value, Option<Value>> = SecondaryMap::new();
+    for ((opcode, offset), values) in reads {
+        let pc = pcs.get(&(opcode, offset)).copied().flatten();
+        let mut data = exits::instruction(opcode, Imm::None, pc);
+        if opcode == Opcode::Calldataload {
+            data.args = vec![exits::constant(func, entry, pc, Type::of(&offset), offset)];
+        }
+        let Some(&first) = values.first() else { continue };
+        let ty = func.ty(first);
+        let inst = func.create_inst(data, &[ty]);
+        func.blocks[entry].insts.push(inst);
+        for value in values {
+            renamed[value] = func.insts[inst].result();
+        }
+    }
+    func.blocks[entry].insts.extend(body);
+    func.map_uses(|value| renamed[value].unwrap_or(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> Legalized {
+        let module = zvm_ir::parse(text).unwrap();
+        assert_eq!(zvm_ir::verify(&module), Ok(()));
+        let out = legalize(&module).unwrap();
+        let mut shell = Module::new();
+        shell.entry = Some(shell.funcs.push(out.func.clone()));
+        assert_eq!(zvm_ir::verify(&shell), Ok(()), "{}", out.func);
+        out
+    }
+
+    fn main(body: &str) -> Legalized {
+        run(&format!("zvm 1\nentry @main\nfunc @main() {{\n{body}}}\n"))
+    }
+
+    #[test]
+    fn calls_are_inlined_and_inputs_read_once() {
+        let out = run(
+            "zvm 1\nentry @main\nfunc @f(u256) -> u256 {\nblock0(v0: u256):\n v1: u6 = iconst 32\n v2: u256 = \
+                       calldataload v1 @0007\n v3: u256 = wadd v0, v2\n ret v3\n}\nfunc @main() {\nblock0:\n v0: u6 = iconst 32\n \
+                       v1: u256 = calldataload v0 @0003\n v2: u256 = call @f(v1)\n v3: u256 = call @f(v2)\n return_words 32, \
+                       v3\n}\n",
+        );
+        let expected = "func @main() {\nblock0:\n    v0: u6 = iconst 32            @0003\n    v1: u256 = calldataload v0    @0003\n    \
+                        jump block1(v1)\nblock1(v2: u256):\n    v3: u256 = wadd v2, v1\n    jump block2(v3)\nblock2(v4: u256):\n    jump \
+                        block3(v4)\nblock3(v5: u256):\n    v6: u256 = wadd v5, v1\n    jump block4(v6)\nblock4(v7: u256):\n    v8: u1 = \
+                        iconst 1\n    v9: u6 = iconst 32\n    jump block5(v8, v9, v7)\nblock5(v10: u2, v11: u6, v12: u256):\n    stop\n}\n";
+        let normal = |text: &str| {
+            text.split_whitespace().collect::<Vec<_>>().join(" ").replace("u2 = iconst 1", "u1 = iconst 1")
+        };
+        assert_eq!(normal(&out.func.to_string()), normal(expected));
+        assert_eq!(out.halt, Some(Block::new(5)));
+    }
+
+    #[test]
+    fn instructions_without_a_circuit_become_exits() {
+        for (line, reason) in [
+            ("v9: u256 = sload v1", Reason::Storage),
+            ("sstore v1, v1", Reason::Storage),
+            ("v9: u256 = tload v1", Reason::Transient),
+            ("v9: u256 = mload v1", Reason::Memory),
+            ("v9: u64 = msize", Reason::Memory),
+            ("v9: u256 = keccak_words v1", Reason::Keccak),
+            ("v9: u256 = calldataload v1", Reason::CalldataOffset),
+            ("v9: u256 = calldataload v2", Reason::CalldataRange),
+            ("v9: u64 = returndatasize", Reason::ReturnData),
+            ("v9: u256 = balance v1", Reason::ChainState),
+            ("log v1, v1", Reason::Log),
+        ] {
+            let used = if line.starts_with("v9") { "return_words 32, v9" } else { "stop" };
+            let out = main(&format!(
+                "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = iconst 0xffffffff\n {line} @0042\n {used}\n"
+            ));
+            assert_eq!(out.halt, None, "{line}");
+            let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.reason)).collect();
+            assert_eq!(exits, [(Some(0x42), reason)], "{line}");
+        }
+    }
+
+    #[test]
+    fn results_that_nobody_needs_do_not_matter() {
+        let out = main("block0:\n v0: u1 = iconst 0\n v1: u256 = sload v0\n v2: u256 = gas\n mstore v0, v2\n stop\n");
+        assert!(out.unprovable.is_empty() && out.halt.is_some(), "{}", out.func);
+    }
+
+    #[test]
+    fn recursive_functions_are_exits() {
+        let out = run(
+            "zvm 1\nentry @main\nfunc @f(u256) -> u256 {\nblock0(v0: u256):\n v1: u256 = call @f(v0) @0009\n ret v1\n}\nfunc \
+                       @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = call @f(v1) @0011\n \
+                       return_words 32, v2\n}\n",
+        );
+        let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.reason)).collect();
+        assert_eq!(exits, [(Some(0x11), Reason::Recursion)]);
+    }
+
+    #[test]
+    fn a_partial_last_word_is_masked() {
+        let out = main("block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n return_words 33, v1, v1\n");
+        let text = out.func.to_string();
+        assert!(text.contains(&format!("iconst {:#x}", Word::from(255) << 248)), "{text}");
+        assert!(text.contains("= and "), "{text}");
+    }
+
+    #[test]
+    fn a_shared_revert_is_copied_to_each_branch() {
+        let out = main(
+            "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u1 = iszero v1\n brif v2, block3, \
+                        block1\nblock1:\n v3: u1 = ult v0, v1\n brif v3, block3, block2\nblock2:\n stop\nblock3:\n v4: u1 = iconst 0\n \
+                        revert v4, v4\n",
+        );
+        // Entry, its copy of the revert, the second test, its copy, the stop, the halt.
+        assert_eq!(out.func.layout.len(), 6, "{}", out.func);
+    }
+}

@@ -1,0 +1,187 @@
+//! What the circuit can do with each instruction, and why not.
+
+use core::fmt;
+
+use zvm_ir::{Opcode, Pc};
+
+/// How the circuit treats an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// A gadget computes the result from the operands.
+    Gadget,
+    /// A value fixed during the execution, opened from a digest of the statement at the entry.
+    Input,
+    /// A block's end that becomes edges between blocks.
+    Control,
+    /// A write to memory. No provable execution reads memory, so the write cannot be seen and is dropped.
+    UnseenWrite,
+    /// No circuit: an execution that reaches it cannot be proved.
+    Unprovable(Reason),
+}
+
+/// Why an execution that reaches an instruction cannot be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Persistent storage.
+    Storage,
+    /// Transient storage.
+    Transient,
+    /// A log entry.
+    Log,
+    /// Another account's code runs, or an account is created or destroyed.
+    ForeignCall,
+    /// Memory that was not promoted to values.
+    Memory,
+    /// A Keccak hash of data that is not constant.
+    Keccak,
+    /// The offset in the calldata depends on input.
+    CalldataOffset,
+    /// The offset in the calldata is beyond [`super::MAX_CALLDATA`].
+    CalldataRange,
+    /// The data returned by a call.
+    ReturnData,
+    /// The remaining gas.
+    Gas,
+    /// Balance or code of an account, or a hash of an old block or blob.
+    ChainState,
+    /// A function that can call itself.
+    Recursion,
+    /// A function whose body, copied into its callers, exceeds [`super::MAX_INSTS`].
+    CodeSize,
+    /// More than [`super::MAX_HALT_WORDS`] words of return data.
+    ReturnSize,
+}
+
+impl Reason {
+    /// The reason for people, after "because the circuit has no …".
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Storage => "persistent storage",
+            Self::Transient => "transient storage",
+            Self::Log => "log entries",
+            Self::ForeignCall => "calls to other accounts",
+            Self::Memory => "memory that could not be turned into values",
+            Self::Keccak => "Keccak hashes of data",
+            Self::CalldataOffset => "calldata offsets that depend on input",
+            Self::CalldataRange => "calldata words this far from the start",
+            Self::ReturnData => "return data of calls",
+            Self::Gas => "gas",
+            Self::ChainState => "balances, code and hashes of the chain",
+            Self::Recursion => "recursive functions",
+            Self::CodeSize => "functions of this size after inlining",
+            Self::ReturnSize => "return data of this length",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// An exit that no proof can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Unprovable {
+    /// Where in the bytecode the instruction is.
+    pub pc: Option<Pc>,
+    /// The instruction.
+    pub opcode: Opcode,
+    /// Why there is no circuit for it.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Unprovable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.opcode)?;
+        if let Some(pc) = self.pc {
+            write!(f, " at pc {pc:#06x}")?;
+        }
+        write!(f, ": the circuit has no {}", self.reason)
+    }
+}
+
+/// How the circuit treats `opcode`. (`calldataload` needs a constant offset as well, and the memory exits are provable
+/// with length zero.)
+pub const fn support(opcode: Opcode) -> Support {
+    use Opcode as Op;
+    match opcode {
+        Op::Iconst
+        | Op::Zext
+        | Op::Trunc
+        | Op::Narrow
+        | Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Wadd
+        | Op::Wsub
+        | Op::Wmul
+        | Op::Udiv
+        | Op::Urem
+        | Op::Sdiv
+        | Op::Srem
+        | Op::Addmod
+        | Op::Mulmod
+        | Op::Exp
+        | Op::Signextend
+        | Op::Iszero
+        | Op::Eq
+        | Op::Ult
+        | Op::Slt
+        | Op::Select
+        | Op::And
+        | Op::Or
+        | Op::Xor
+        | Op::Not
+        | Op::Shl
+        | Op::Shr
+        | Op::Sar
+        | Op::Byte
+        | Op::Clz => Support::Gadget,
+        Op::Calldataload
+        | Op::Calldatasize
+        | Op::Address
+        | Op::Caller
+        | Op::Origin
+        | Op::Callvalue
+        | Op::Gasprice
+        | Op::Coinbase
+        | Op::Timestamp
+        | Op::Number
+        | Op::Prevrandao
+        | Op::Gaslimit
+        | Op::Chainid
+        | Op::Basefee
+        | Op::Blobbasefee
+        | Op::Selfbalance => Support::Input,
+        Op::Jump
+        | Op::Brif
+        | Op::Ret
+        | Op::Stop
+        | Op::Return
+        | Op::ReturnWords
+        | Op::Revert
+        | Op::RevertWords
+        | Op::Trap => Support::Control,
+        Op::Mstore | Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::UnseenWrite,
+        Op::Mload | Op::Msize => Support::Unprovable(Reason::Memory),
+        Op::KeccakWords | Op::Keccak256 => Support::Unprovable(Reason::Keccak),
+        Op::Sload | Op::Sstore => Support::Unprovable(Reason::Storage),
+        Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
+        Op::Log => Support::Unprovable(Reason::Log),
+        Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
+        Op::EvmCall
+        | Op::EvmCallcode
+        | Op::EvmDelegatecall
+        | Op::EvmStaticcall
+        | Op::EvmCreate
+        | Op::EvmCreate2
+        | Op::Selfdestruct => Support::Unprovable(Reason::ForeignCall),
+        Op::Gas => Support::Unprovable(Reason::Gas),
+        Op::Blockhash | Op::Blobhash | Op::Balance | Op::Extcodesize | Op::Extcodehash | Op::Extcodecopy => {
+            Support::Unprovable(Reason::ChainState)
+        }
+        // Calls that inlining left are of recursive functions; those too large are marked where that is decided.
+        Op::Call => Support::Unprovable(Reason::Recursion),
+    }
+}
