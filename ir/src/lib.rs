@@ -13,6 +13,7 @@ pub mod memory;
 pub mod opcode;
 pub mod outcome;
 pub mod parse;
+pub mod passes;
 pub mod print;
 pub mod reference;
 pub mod types;

@@ -28,14 +28,8 @@ pub(crate) struct Fact {
 
 impl Fact {
     /// Any word.
-    pub(crate) const ANY: Self = Self {
-        lo: Word::ZERO,
-        hi: Word::MAX,
-        slo: Word::ZERO,
-        shi: Word::MAX,
-        zeros: Word::ZERO,
-        ones: Word::ZERO,
-    };
+    pub(crate) const ANY: Self =
+        Self { lo: Word::ZERO, hi: Word::MAX, slo: Word::ZERO, shi: Word::MAX, zeros: Word::ZERO, ones: Word::ZERO };
 
     /// Any value of the type.
     pub(crate) fn of_type(ty: Type) -> Self {
@@ -173,13 +167,19 @@ impl Fact {
     pub(crate) fn widen(&self, next: &Self) -> Self {
         let up = |old: Word, new: Word| if new > old { threshold_above(new) } else { old };
         let down = |old: Word, new: Word| if new < old { threshold_below(new) } else { old };
+        let hi = up(self.hi, next.hi);
+        // Bits lost one by one would make a long chain: keep the alignment and what the upper bound implies.
+        let mut zeros = self.zeros & next.zeros;
+        if zeros != self.zeros {
+            zeros &= low_mask(zeros.trailing_ones()) | !low_mask(hi.bit_len());
+        }
         Self {
             lo: down(self.lo, next.lo),
-            hi: up(self.hi, next.hi),
+            hi,
             slo: if next.slo < self.slo { Word::ZERO } else { self.slo },
             shi: if next.shi > self.shi { Word::MAX } else { self.shi },
-            zeros: self.zeros & next.zeros,
-            ones: self.ones & next.ones,
+            zeros,
+            ones: if self.ones & next.ones == self.ones { self.ones } else { Word::ZERO },
         }
     }
 }

@@ -1,0 +1,152 @@
+//! `inline`: calls replaced by the body of the callee.
+//!
+//! *Does*: walks the call graph from callees to callers and inlines calls of functions that are not recursive and are
+//! small or called once, while the caller stays within a budget. With [`crate::passes::Goal::Circuit`] everything that
+//! is not recursive is inlined while the budget lasts: memory and widths are then seen whole.
+//! *Requires*: nothing. *Ensures*: nothing about calls that are left.
+//! *Preserves*: equality of [`crate::Outcome`].
+//! *After*: bottom-up inlining by size, as in Cranelift's inliner: the block is cut at the call, the callee's `ret`
+//! becomes a jump to the rest, whose parameters are the call's results.
+//!
+//! ```text
+//! v1 = call @f(v0); stop   →   jump block1(v0); block1(v2): … jump block2(v3); block2(v1): stop
+//! ```
+
+use cranelift_entity::{PrimaryMap, SecondaryMap};
+
+use crate::cfg::CallGraph;
+use crate::entities::{Block, Func, Inst, Value};
+use crate::function::{BlockCall, BlockData, Function, Imm, Module, ValueDef};
+use crate::opcode::Opcode;
+use crate::passes::{Context, Goal};
+
+/// Callees of at most this many instructions are always inlined for the EVM: a call costs about as much.
+const SMALL: usize = 8;
+/// A caller for the EVM does not grow beyond this many instructions by inlining.
+const EVM_BUDGET: usize = 20_000;
+/// A caller for the circuit does not grow beyond this many instructions by inlining.
+const CIRCUIT_BUDGET: usize = 60_000;
+
+/// Runs the pass.
+pub fn run(module: &mut Module, cx: &mut Context) -> bool {
+    let graph = CallGraph::new(module);
+    let mut sizes: SecondaryMap<Func, usize> = SecondaryMap::new();
+    for (func, function) in &module.funcs {
+        sizes[func] = size(function);
+    }
+    let mut changed = false;
+    for caller in graph.components().iter().flatten().copied() {
+        let wanted = |callee: Func, sizes: &SecondaryMap<Func, usize>| {
+            let inline = match cx.goal() {
+                Goal::Circuit => sizes[caller] + sizes[callee] <= CIRCUIT_BUDGET,
+                Goal::Evm => {
+                    (sizes[callee] <= SMALL || graph.call_sites(callee) == 1)
+                        && sizes[caller] + sizes[callee] <= EVM_BUDGET
+                }
+            };
+            inline && !graph.is_recursive(callee) && callee != caller
+        };
+        changed |= inline_calls(&mut module.funcs, caller, &mut sizes, wanted);
+    }
+    changed
+}
+
+fn size(function: &Function) -> usize {
+    function.layout.iter().map(|&block| function.blocks[block].insts.len()).sum()
+}
+
+fn inline_calls(
+    funcs: &mut PrimaryMap<Func, Function>,
+    caller: Func,
+    sizes: &mut SecondaryMap<Func, usize>,
+    wanted: impl Fn(Func, &SecondaryMap<Func, usize>) -> bool,
+) -> bool {
+    let mut changed = false;
+    let mut function = std::mem::take(&mut funcs[caller]);
+    let mut layout = Vec::with_capacity(function.layout.len());
+    // Blocks still to be looked at, the next one last. What follows an inlined call comes back here; the inlined body
+    // does not, because its own calls were decided when the callee was the caller.
+    let mut work: Vec<Block> = function.layout.iter().rev().copied().collect();
+    while let Some(block) = work.pop() {
+        layout.push(block);
+        let found = function.blocks[block].insts.iter().enumerate().find_map(|(at, &inst)| {
+            match (function.insts[inst].opcode, function.insts[inst].imm) {
+                (Opcode::Call, Imm::Func(callee)) if wanted(callee, sizes) => Some((at, callee)),
+                _ => None,
+            }
+        });
+        if let Some((at, callee)) = found {
+            let rest = splice(&mut function, block, at, &funcs[callee], &mut layout);
+            sizes[caller] += sizes[callee];
+            work.push(rest);
+            changed = true;
+        }
+    }
+    function.layout = layout;
+    funcs[caller] = function;
+    changed
+}
+
+/// Replaces the call at position `at` of `block` by a copy of `callee`, whose blocks go to `layout`; the block with what
+/// followed the call.
+fn splice(function: &mut Function, block: Block, at: usize, callee: &Function, layout: &mut Vec<Block>) -> Block {
+    let rest_insts = function.blocks[block].insts.split_off(at + 1);
+    let rest = function.blocks.push(BlockData { params: Vec::new(), insts: rest_insts });
+    let call = function.blocks[block].insts.pop().map(|inst| function.insts[inst].clone()).unwrap_or_else(empty_call);
+    // The call's results live on as the parameters of the rest, so that their uses need no change.
+    for (place, &value) in call.results.iter().enumerate() {
+        function.values[value].def = ValueDef::Param(rest, place);
+    }
+    function.blocks[rest].params.clone_from(&call.results);
+
+    let mut blocks: SecondaryMap<Block, Option<Block>> = SecondaryMap::new();
+    let mut values: SecondaryMap<Value, Option<Value>> = SecondaryMap::new();
+    for &old in &callee.layout {
+        let new = function.blocks.push(BlockData::default());
+        layout.push(new);
+        blocks[old] = Some(new);
+        for &param in &callee.blocks[old].params {
+            values[param] = Some(function.append_param(new, callee.ty(param)));
+        }
+    }
+    let mut copies: Vec<Inst> = Vec::new();
+    for (&old, new) in callee.layout.iter().filter_map(|old| blocks[*old].map(|new| (old, new))) {
+        for &inst in &callee.blocks[old].insts {
+            let mut data = callee.insts[inst].clone();
+            let results = std::mem::take(&mut data.results);
+            let types: Vec<_> = results.iter().map(|&value| callee.ty(value)).collect();
+            if data.opcode == Opcode::Ret {
+                data.opcode = Opcode::Jump;
+                data.targets = vec![BlockCall { block: rest, args: std::mem::take(&mut data.args) }];
+            } else {
+                for target in &mut data.targets {
+                    target.block = blocks[target.block].unwrap_or(target.block);
+                }
+            }
+            let copy = function.create_inst(data, &types);
+            for (&old, &new) in results.iter().zip(&function.insts[copy].results) {
+                values[old] = Some(new);
+            }
+            function.blocks[new].insts.push(copy);
+            copies.push(copy);
+        }
+    }
+    for inst in copies {
+        function.insts[inst].map_uses(|value| values[value].unwrap_or(value));
+    }
+    let Some(entry) = callee.entry().and_then(|entry| blocks[entry]) else { return rest };
+    let jump = crate::passes::edit::new_jump(function, BlockCall { block: entry, args: call.args }, call.pc);
+    function.blocks[block].insts.push(jump);
+    rest
+}
+
+fn empty_call() -> crate::InstData {
+    crate::InstData {
+        opcode: Opcode::Call,
+        imm: Imm::None,
+        args: Vec::new(),
+        targets: Vec::new(),
+        results: Vec::new(),
+        pc: None,
+    }
+}

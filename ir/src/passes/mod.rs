@@ -1,0 +1,426 @@
+//! The optimiser: passes over the IR, and the pipeline that is the order in which they run.
+//!
+//! Every pass is a function in its own file, whose header says what it does, requires, ensures and preserves. The
+//! pipeline is the constant [`PIPELINE`]; a test checks that each pass finds what it requires. [`optimize`] runs it, and
+//! can stop after a number of applications (to find by bisection the one that broke a program), show the module around
+//! each pass, and verify it after each.
+
+pub mod dce;
+pub mod dead_functions;
+pub mod dead_stores;
+pub mod fold;
+pub mod gvn;
+pub mod inline;
+pub mod licm;
+pub mod narrow;
+pub mod promote_memory;
+pub mod redundant_params;
+pub mod simplify_cfg;
+
+mod edit;
+mod facts;
+mod memory;
+
+use cranelift_entity::{PrimaryMap, SecondaryMap};
+
+use crate::cfg::CallGraph;
+use crate::entities::{Data, Func};
+use crate::function::{Function, Module};
+use crate::passes::memory::access::Summary;
+use crate::types::Type;
+use crate::verify::{VerifyError, verify};
+
+/// Whom the pipeline serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// Little gas and little code.
+    #[default]
+    Evm,
+    /// Few constraints: functions are inlined as far as the budget goes, so that memory and widths are seen whole.
+    Circuit,
+}
+
+/// A property of a module that passes establish, need or destroy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// Every block is reachable.
+    Reachable,
+    /// Branches on constants are jumps, and chains of blocks are merged.
+    SimpleCfg,
+    /// No block parameter is the same value on every branch.
+    NoRedundantParams,
+    /// Pure instructions on constants are constants; identities are applied.
+    Folded,
+    /// Equal pure instructions are one where one dominates the other.
+    Numbered,
+    /// Calls worth inlining are inlined.
+    Inlined,
+    /// Memory at known addresses is in SSA values.
+    Promoted,
+    /// Values have the narrowest width that is proved.
+    Narrowed,
+    /// Nothing without effect is left unused.
+    NoDeadCode,
+}
+
+/// What a pass runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// Each function by itself; the answer is whether it changed.
+    Function(fn(&mut Function, &mut Context) -> bool),
+    /// The module; the answer is whether it changed.
+    Module(fn(&mut Module, &mut Context) -> bool),
+}
+
+/// A pass and its contract.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// The name, that of its file with hyphens.
+    pub name: &'static str,
+    /// The function.
+    pub run: Run,
+    /// What must hold before.
+    pub requires: &'static [Property],
+    /// What holds after.
+    pub ensures: &'static [Property],
+    /// What may no longer hold after.
+    pub breaks: &'static [Property],
+}
+
+use Property::{Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable, SimpleCfg};
+
+const SIMPLIFY_CFG: Pass = Pass {
+    name: "simplify-cfg",
+    run: Run::Function(simplify_cfg::run),
+    requires: &[],
+    ensures: &[Reachable, SimpleCfg],
+    breaks: &[NoRedundantParams, Numbered, NoDeadCode],
+};
+const REDUNDANT_PARAMS: Pass = Pass {
+    name: "redundant-params",
+    run: Run::Function(redundant_params::run),
+    requires: &[Reachable],
+    ensures: &[NoRedundantParams],
+    breaks: &[Folded, Numbered, NoDeadCode],
+};
+const FOLD: Pass = Pass {
+    name: "fold",
+    run: Run::Function(fold::run),
+    requires: &[Reachable],
+    ensures: &[Folded],
+    breaks: &[SimpleCfg, NoRedundantParams, Numbered, NoDeadCode],
+};
+const GVN: Pass = Pass {
+    name: "gvn",
+    run: Run::Function(gvn::run),
+    requires: &[Reachable],
+    ensures: &[Numbered],
+    breaks: &[NoRedundantParams, Folded, NoDeadCode],
+};
+const DCE: Pass =
+    Pass { name: "dce", run: Run::Function(dce::run), requires: &[Reachable], ensures: &[NoDeadCode], breaks: &[] };
+const INLINE: Pass = Pass {
+    name: "inline",
+    run: Run::Module(inline::run),
+    requires: &[],
+    ensures: &[Inlined],
+    breaks: &[Reachable, SimpleCfg, NoRedundantParams, Folded, Numbered, Promoted, Narrowed, NoDeadCode],
+};
+const DEAD_FUNCTIONS: Pass =
+    Pass { name: "dead-functions", run: Run::Module(dead_functions::run), requires: &[], ensures: &[], breaks: &[] };
+const PROMOTE_MEMORY: Pass = Pass {
+    name: "promote-memory",
+    run: Run::Function(promote_memory::run),
+    requires: &[Reachable, NoRedundantParams, Inlined],
+    ensures: &[Promoted],
+    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+};
+const DEAD_STORES: Pass = Pass {
+    name: "dead-stores",
+    run: Run::Function(dead_stores::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[NoDeadCode],
+};
+const NARROW: Pass = Pass {
+    name: "narrow",
+    run: Run::Function(narrow::run),
+    requires: &[Reachable, Numbered],
+    ensures: &[Narrowed],
+    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+};
+const LICM: Pass =
+    Pass { name: "licm", run: Run::Function(licm::run), requires: &[Reachable], ensures: &[], breaks: &[] };
+
+/// The passes in the order in which they run.
+pub const PIPELINE: &[Pass] = &[
+    // What the frontend emits, cleaned function by function, so that inlining sees true sizes.
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    GVN,
+    DCE,
+    SIMPLIFY_CFG,
+    DEAD_FUNCTIONS,
+    INLINE,
+    DEAD_FUNCTIONS,
+    // Memory becomes values.
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    PROMOTE_MEMORY,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    GVN,
+    SIMPLIFY_CFG,
+    FOLD,
+    DEAD_STORES,
+    DCE,
+    // Widths, and what follows from them.
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    GVN,
+    NARROW,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    // Branches are gone: more memory is known.
+    PROMOTE_MEMORY,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    SIMPLIFY_CFG,
+    FOLD,
+    GVN,
+    DEAD_STORES,
+    DCE,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    GVN,
+    NARROW,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    SIMPLIFY_CFG,
+    LICM,
+    FOLD,
+    SIMPLIFY_CFG,
+    GVN,
+    DCE,
+    DEAD_FUNCTIONS,
+];
+
+/// The pass with this name.
+pub fn find(name: &str) -> Option<&'static Pass> {
+    PIPELINE.iter().find(|pass| pass.name == name)
+}
+
+/// When an observer is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The pass is about to run.
+    Before,
+    /// The pass has run.
+    After,
+}
+
+/// Called around each pass with its place in the pipeline.
+pub type Observe<'a> = &'a mut dyn FnMut(Moment, usize, &Pass, &Module);
+
+/// How to run the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whom it serves.
+    pub goal: Goal,
+    /// Stop after this many passes of the pipeline.
+    pub passes: usize,
+    /// Stop after this many applications of a pass to a function (or to the module): for bisection.
+    pub applications: usize,
+    /// Verify the module after each pass.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    /// The whole pipeline, verified in debug builds.
+    fn default() -> Self {
+        Self { goal: Goal::Evm, passes: usize::MAX, applications: usize::MAX, verify: cfg!(debug_assertions) }
+    }
+}
+
+/// A pass broke the module. Always an error of the compiler.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after the pass `{pass}` (number {number}), the module is not valid: {}", list(errors))]
+pub struct BrokenModule {
+    /// The pass.
+    pub pass: &'static str,
+    /// Its place in the pipeline.
+    pub number: usize,
+    /// What the verifier said.
+    pub errors: Vec<VerifyError>,
+}
+
+fn list(errors: &[VerifyError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs the pipeline on a verified module.
+///
+/// # Errors
+/// When `options.verify` is set and a pass breaks the module.
+pub fn optimize(module: &mut Module, options: &Options) -> Result<(), BrokenModule> {
+    optimize_observed(module, options, &mut |_, _, _, _| {})
+}
+
+/// Runs the pipeline and shows the module before and after each pass to `observe`.
+///
+/// # Errors
+/// As [`optimize`].
+pub fn optimize_observed(module: &mut Module, options: &Options, observe: Observe<'_>) -> Result<(), BrokenModule> {
+    let mut left = options.applications;
+    for (number, pass) in PIPELINE.iter().enumerate().take(options.passes) {
+        observe(Moment::Before, number, pass, module);
+        apply_limited(pass, module, options.goal, &mut left);
+        if options.verify
+            && let Err(errors) = verify(module)
+        {
+            return Err(BrokenModule { pass: pass.name, number, errors });
+        }
+        observe(Moment::After, number, pass, module);
+    }
+    *module = module.compact();
+    Ok(())
+}
+
+/// Applies one pass to a whole module; whether it changed.
+pub fn apply(pass: &Pass, module: &mut Module, goal: Goal) -> bool {
+    apply_limited(pass, module, goal, &mut usize::MAX.clone())
+}
+
+fn apply_limited(pass: &Pass, module: &mut Module, goal: Goal, left: &mut usize) -> bool {
+    let mut cx = Context::new(module, goal);
+    let mut changed = false;
+    match pass.run {
+        Run::Module(run) if *left > 0 => {
+            *left -= 1;
+            changed = run(module, &mut cx);
+        }
+        Run::Module(_) => {}
+        Run::Function(run) => {
+            for (func, function) in module.funcs.iter_mut() {
+                if *left == 0 {
+                    break;
+                }
+                *left -= 1;
+                cx.starts_execution = cx.entry == Some(func);
+                changed |= run(function, &mut cx);
+            }
+        }
+    }
+    changed
+}
+
+/// What a pass may know about the module around the function it works on.
+#[derive(Clone, Debug)]
+pub struct Context {
+    goal: Goal,
+    observes_msize: bool,
+    /// The entry, unless some function calls it.
+    entry: Option<Func>,
+    starts_execution: bool,
+    params: SecondaryMap<Func, Vec<Type>>,
+    summaries: SecondaryMap<Func, Option<Summary>>,
+    data: PrimaryMap<Data, Vec<u8>>,
+}
+
+impl Context {
+    /// What is known about the module as it is.
+    pub fn new(module: &Module, goal: Goal) -> Self {
+        let graph = CallGraph::new(module);
+        let mut cx = Self {
+            goal,
+            observes_msize: module.observes_msize(),
+            entry: module.entry.filter(|&entry| graph.call_sites(entry) == 0),
+            starts_execution: false,
+            params: SecondaryMap::new(),
+            summaries: SecondaryMap::new(),
+            data: module.data.clone(),
+        };
+        for (func, function) in &module.funcs {
+            cx.params[func] = function.param_types();
+        }
+        // Callees first; a recursive function stays unknown, also to itself.
+        for func in graph.components().iter().flatten().copied() {
+            if !graph.is_recursive(func) {
+                cx.summaries[func] = Some(Summary::of(&module.funcs[func], &cx));
+            }
+        }
+        cx
+    }
+
+    /// Whom the pass serves.
+    pub fn goal(&self) -> Goal {
+        self.goal
+    }
+
+    /// Whether the module reads the size of memory, so that removing a read of memory could be seen.
+    pub fn observes_msize(&self) -> bool {
+        self.observes_msize
+    }
+
+    /// Whether the function is where execution starts, so that memory is all zero at its start.
+    pub(crate) fn starts_execution(&self) -> bool {
+        self.starts_execution
+    }
+
+    /// The types of the parameters of a function.
+    pub(crate) fn params(&self, func: Func) -> &[Type] {
+        &self.params[func]
+    }
+
+    /// What a function does to memory.
+    pub(crate) fn summary(&self, func: Func) -> &Summary {
+        static UNKNOWN: std::sync::LazyLock<Summary> = std::sync::LazyLock::new(Summary::unknown);
+        self.summaries[func].as_ref().unwrap_or(&UNKNOWN)
+    }
+
+    /// The bytes of a data segment.
+    pub(crate) fn data(&self, data: Data) -> &[u8] {
+        self.data.get(data).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_pass_finds_what_it_requires() {
+        let mut holds: BTreeSet<Property> = BTreeSet::new();
+        for (number, pass) in PIPELINE.iter().enumerate() {
+            for required in pass.requires {
+                assert!(holds.contains(required), "pass {number} ({}) requires {required:?}", pass.name);
+            }
+            for broken in pass.breaks {
+                holds.remove(broken);
+            }
+            holds.extend(pass.ensures);
+        }
+        for wanted in [SimpleCfg, Inlined, Promoted, Narrowed, Numbered, NoDeadCode] {
+            assert!(holds.contains(&wanted), "{wanted:?} does not hold at the end");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_files() {
+        for pass in PIPELINE {
+            assert!(pass.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+            assert_eq!(find(pass.name).map(|found| found.name), Some(pass.name));
+        }
+    }
+}
