@@ -1,0 +1,140 @@
+//! Lowers ZVM IR to EVM bytecode.
+//!
+//! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
+//! what needs scratch memory) → [`normal`] (no critical edges, no trivial parameters) → [`liveness`] → [`stackify`] (values
+//! to stack slots) → [`layout`] (block order, fall-through, cold blocks last) → [`emit`] (addresses, constants, data).
+//! [`checker`] proves, independently of the last four, that the emitted bytes do what the legalized IR says.
+//!
+//! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
+//! This crate knows nothing about how the IR was made.
+
+pub mod checker;
+mod constant;
+mod emit;
+mod fork;
+mod layout;
+mod legalize;
+mod listing;
+mod liveness;
+mod machine;
+mod memory;
+mod normal;
+pub mod opcodes;
+mod selection;
+mod stackify;
+
+use zvm_ir::{Module, Opcode, Pc, VerifyError};
+
+pub use checker::{CheckError, check};
+pub use emit::{BlockInfo, DataInfo, Lowered};
+pub use fork::{Fork, UnknownFork};
+pub use machine::Label;
+pub use stackify::TemplateSlot;
+
+/// What the code is made cheap in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Optimize {
+    /// Nothing: instructions in the order of the IR, the first schedule that works.
+    None,
+    /// Execution gas, then bytes.
+    #[default]
+    Gas,
+    /// Bytes, then execution gas.
+    Size,
+}
+
+/// How to lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The fork whose instructions may be used.
+    pub fork: Fork,
+    /// What to make cheap.
+    pub optimize: Optimize,
+}
+
+/// Why a module cannot be lowered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// ZV0501. The module breaks the rules of the IR: an error of whoever made it.
+    #[error("the IR is malformed: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Invalid(Vec<VerifyError>),
+    /// ZV0502. The fork has no such instruction, and nothing else does the same. Choose a newer fork.
+    #[error("`{opcode}` does not exist in {fork}{}", at(*.pc))]
+    Unsupported {
+        /// The instruction.
+        opcode: Opcode,
+        /// The fork asked for.
+        fork: Fork,
+        /// Where the instruction came from.
+        pc: Option<Pc>,
+    },
+    /// ZV0503. The program reads MSIZE, and this instruction needs memory that the program does not know of, which MSIZE
+    /// would show.
+    #[error("`{opcode}` needs scratch memory, but the program reads MSIZE{}", at(*.pc))]
+    ScratchSeen {
+        /// The instruction.
+        opcode: Opcode,
+        /// Where it came from.
+        pc: Option<Pc>,
+    },
+    /// ZV0504. More values are needed at once than DUP and SWAP reach, and the program reads MSIZE, so that none of
+    /// them can be kept in memory.
+    #[error("too many live values in @{function}, and the program reads MSIZE{}", at(*.pc))]
+    TooDeep {
+        /// The function.
+        function: String,
+        /// Where the instruction came from.
+        pc: Option<Pc>,
+    },
+    /// ZV0505. An internal invariant does not hold: an error of this crate.
+    #[error("internal error in @{function}: {what}{}", at(*.pc))]
+    Internal {
+        /// The function.
+        function: String,
+        /// The invariant.
+        what: &'static str,
+        /// Where the instruction came from.
+        pc: Option<Pc>,
+    },
+}
+
+impl LowerError {
+    /// The stable code of the error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "ZV0501",
+            Self::Unsupported { .. } => "ZV0502",
+            Self::ScratchSeen { .. } => "ZV0503",
+            Self::TooDeep { .. } => "ZV0504",
+            Self::Internal { .. } => "ZV0505",
+        }
+    }
+
+    /// Where in the bytecode the cause is.
+    pub const fn pc(&self) -> Option<Pc> {
+        match self {
+            Self::Invalid(_) => None,
+            Self::Unsupported { pc, .. }
+            | Self::ScratchSeen { pc, .. }
+            | Self::TooDeep { pc, .. }
+            | Self::Internal { pc, .. } => *pc,
+        }
+    }
+}
+
+fn at(pc: Option<Pc>) -> String {
+    pc.map(|pc| format!(" (pc {pc:#06x})")).unwrap_or_default()
+}
+
+/// Lowers a module to EVM bytecode. The same module and options give the same bytes.
+///
+/// # Errors
+/// See [`LowerError`]. A module that verifies is only refused when the fork lacks an instruction, or when the program
+/// reads MSIZE and needs memory of its own.
+pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> {
+    zvm_ir::verify(module).map_err(LowerError::Invalid)?;
+    let plan = memory::plan(module);
+    let legal = normal::normalize(&legalize::legalize(module, &plan, options.fork)?);
+    let program = stackify::stackify(&legal, &plan, options)?;
+    Ok(emit::emit(legal, program, plan, options))
+}

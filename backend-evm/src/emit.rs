@@ -1,0 +1,298 @@
+//! Emission: jumps, addresses, constants, data.
+//!
+//! Labels are pushed with the fewest bytes: all start with one, and each that turns out too short grows, until nothing
+//! changes. Data segments follow the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zvm_ir::{Block, Data, Func, Module, Pc};
+
+use crate::layout::{self, Placed};
+use crate::machine::{End, Label, MachineInst, MachineOp};
+use crate::memory::MemoryPlan;
+use crate::stackify::{Program, TemplateSlot};
+use crate::{Fork, Options, constant, opcodes};
+
+/// A block of the IR in the emitted code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// The function in the legalized module.
+    pub func: Func,
+    /// The block in the legalized module.
+    pub block: Block,
+    /// The name of the function.
+    pub function: String,
+    /// Where its code starts: its JUMPDEST, if it has one.
+    pub start: u32,
+    /// Where its code ends.
+    pub end: u32,
+    /// What the stack holds at its start, the last slot on top.
+    pub template: Vec<TemplateSlot>,
+}
+
+/// A data segment in the emitted code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataInfo {
+    /// The segment.
+    pub data: Data,
+    /// Where it starts.
+    pub start: u32,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+/// Emitted bytecode, and what is known about it.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// The bytecode: instructions, then data.
+    pub code: Vec<u8>,
+    /// For instructions that come from bytecode, in order: position here, position there. An entry holds until the next.
+    pub source_map: Vec<(u32, Pc)>,
+    /// The blocks that exist in the code, in its order. A block that only jumps may have disappeared.
+    pub blocks: Vec<BlockInfo>,
+    /// The data segments, in order.
+    pub data: Vec<DataInfo>,
+    /// The fork that the code is for.
+    pub fork: Fork,
+    pub(crate) module: Module,
+    pub(crate) program: Program,
+    pub(crate) plan: MemoryPlan,
+}
+
+impl Lowered {
+    /// The length of the instructions, without the data.
+    pub fn code_len(&self) -> usize {
+        self.data.first().map_or(self.code.len(), |data| data.start as usize)
+    }
+
+    /// The legalized module in normal form: the one whose blocks [`Lowered::blocks`] names.
+    pub fn legalized(&self) -> &Module {
+        &self.module
+    }
+}
+
+/// Emits a program.
+pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: &Options) -> Lowered {
+    let placed = layout::layout(&program);
+    let pieces = with_jumps(&placed);
+    let mut jumped: BTreeSet<Label> = BTreeSet::new();
+    let mut segments: BTreeSet<Data> = BTreeSet::new();
+    for inst in pieces.iter().flat_map(|piece| &piece.code) {
+        match inst.op {
+            MachineOp::PushLabel(label) => drop(jumped.insert(label)),
+            MachineOp::PushData(data, _) => drop(segments.insert(data)),
+            _ => {}
+        }
+    }
+    let mut assembler = Assembler { options, jumped, labels: BTreeMap::new(), data: BTreeMap::new(), widths: Vec::new() };
+    let pushes = pieces
+        .iter()
+        .flat_map(|piece| &piece.code)
+        .filter(|inst| matches!(inst.op, MachineOp::PushLabel(_) | MachineOp::PushData(..)))
+        .count();
+    assembler.widths = vec![1; pushes];
+    loop {
+        let output = assembler.assemble(&pieces);
+        let mut end = output.code.len() as u64;
+        let mut data = BTreeMap::new();
+        for &segment in &segments {
+            data.insert(segment, end);
+            end += module.data.get(segment).map_or(0, |bytes| bytes.len() as u64);
+        }
+        let stable = assembler.labels == output.labels && assembler.data == data && !output.grown;
+        (assembler.labels, assembler.data) = (output.labels, data);
+        if stable {
+            return finish(module, program, plan, options, &placed, output.code, output.source_map, output.ranges, &assembler.data);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "assembles the result from its parts")]
+fn finish(
+    module: Module,
+    program: Program,
+    plan: MemoryPlan,
+    options: &Options,
+    placed: &[Placed],
+    mut code: Vec<u8>,
+    source_map: Vec<(u32, Pc)>,
+    ranges: Vec<(u32, u32)>,
+    segments: &BTreeMap<Data, u64>,
+) -> Lowered {
+    let templates: BTreeMap<(Func, usize), &(Block, Vec<TemplateSlot>)> = program
+        .functions
+        .iter()
+        .flat_map(|function| {
+            let func = function.func;
+            function.templates.iter().enumerate().filter_map(move |(at, entry)| func.map(|func| ((func, at), entry)))
+        })
+        .collect();
+    let mut blocks = Vec::new();
+    for (placed, &(start, end)) in placed.iter().zip(&ranges) {
+        if let Some(func) = placed.func
+            && let Some((block, template)) = templates.get(&(func, placed.index))
+        {
+            let function = module.funcs[func].name.clone();
+            blocks.push(BlockInfo { func, block: *block, function, start, end, template: template.clone() });
+        }
+    }
+    let mut data = Vec::new();
+    for &segment in segments.keys() {
+        let bytes = module.data.get(segment).map_or(&[][..], |bytes| bytes);
+        data.push(DataInfo { data: segment, start: code.len() as u32, len: bytes.len() as u32 });
+        code.extend_from_slice(bytes);
+    }
+    Lowered { code, source_map, blocks, data, fork: options.fork, module, program, plan }
+}
+
+struct Straight {
+    label: Label,
+    code: Vec<MachineInst>,
+}
+
+/// Turns the ends of pieces into jumps, except where the target comes next.
+fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
+    let mut out = Vec::with_capacity(placed.len());
+    for (at, this) in placed.iter().enumerate() {
+        let next = placed.get(at + 1).map(|next| next.piece.label);
+        let mut code = this.piece.code.clone();
+        let pc = this.piece.end_pc;
+        let push = |code: &mut Vec<MachineInst>, op| code.push(MachineInst { op, pc });
+        let goto = |code: &mut Vec<MachineInst>, to: Label| {
+            if Some(to) != next {
+                push(code, MachineOp::PushLabel(to));
+                push(code, MachineOp::Plain(opcodes::JUMP));
+            }
+        };
+        match this.piece.end {
+            End::Closed => {}
+            End::Goto(to) => goto(&mut code, to),
+            End::Branch { nonzero, zero } if nonzero == zero => {
+                code.push(MachineInst { op: MachineOp::Plain(opcodes::POP), pc });
+                goto(&mut code, zero);
+            }
+            End::Branch { nonzero, zero } => {
+                let (taken, fallen) = branch(&mut code, nonzero, zero, next, pc);
+                code.push(MachineInst { op: MachineOp::PushLabel(taken), pc });
+                code.push(MachineInst { op: MachineOp::Plain(opcodes::JUMPI), pc });
+                goto(&mut code, fallen);
+            }
+        }
+        out.push(Straight { label: this.piece.label, code });
+    }
+    out
+}
+
+/// Decides which way a branch jumps, rewriting the end of the condition: JUMPI asks only whether it is zero.
+fn branch(
+    code: &mut Vec<MachineInst>,
+    mut nonzero: Label,
+    mut zero: Label,
+    next: Option<Label>,
+    pc: Option<Pc>,
+) -> (Label, Label) {
+    let last = |code: &[MachineInst]| match code.last().map(|inst| inst.op) {
+        Some(MachineOp::Plain(byte)) => Some(byte),
+        _ => None,
+    };
+    while last(code) == Some(opcodes::ISZERO) {
+        code.pop();
+        core::mem::swap(&mut nonzero, &mut zero);
+    }
+    if Some(nonzero) != next {
+        return (nonzero, zero);
+    }
+    let opposite = match last(code) {
+        Some(opcodes::EQ) => Some(opcodes::SUB),
+        Some(opcodes::SUB | opcodes::XOR) => Some(opcodes::EQ),
+        _ => None,
+    };
+    match (opposite, code.last_mut()) {
+        (Some(byte), Some(inst)) => inst.op = MachineOp::Plain(byte),
+        _ => code.push(MachineInst { op: MachineOp::Plain(opcodes::ISZERO), pc }),
+    }
+    (zero, nonzero)
+}
+
+struct Assembler<'a> {
+    options: &'a Options,
+    jumped: BTreeSet<Label>,
+    labels: BTreeMap<Label, u64>,
+    data: BTreeMap<Data, u64>,
+    /// How many bytes each push of an address has, in order.
+    widths: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Output {
+    code: Vec<u8>,
+    labels: BTreeMap<Label, u64>,
+    source_map: Vec<(u32, Pc)>,
+    ranges: Vec<(u32, u32)>,
+    grown: bool,
+}
+
+impl Assembler<'_> {
+    fn assemble(&mut self, pieces: &[Straight]) -> Output {
+        let mut out = Output::default();
+        let mut pushes = 0;
+        for piece in pieces {
+            let start = out.code.len() as u32;
+            self.mark(&mut out, piece.label);
+            for inst in &piece.code {
+                if let Some(pc) = inst.pc
+                    && out.source_map.last().is_none_or(|&(_, last)| last != pc)
+                {
+                    out.source_map.push((out.code.len() as u32, pc));
+                }
+                match inst.op {
+                    MachineOp::Plain(byte) => out.code.push(byte),
+                    MachineOp::Push(word) => {
+                        let recipe = constant::materialize(word, self.options.fork, self.options.optimize);
+                        out.code.extend_from_slice(&recipe.code);
+                    }
+                    MachineOp::PushLabel(label) => {
+                        let address = self.labels.get(&label).copied().unwrap_or_default();
+                        self.address(&mut out, &mut pushes, address);
+                    }
+                    MachineOp::PushData(data, offset) => {
+                        let address = self.data.get(&data).copied().unwrap_or_default() + offset;
+                        self.address(&mut out, &mut pushes, address);
+                    }
+                    MachineOp::Dup(depth) => deep(&mut out.code, usize::from(depth), opcodes::DUP1, opcodes::DUPN),
+                    MachineOp::Swap(below) => deep(&mut out.code, usize::from(below), opcodes::SWAP1, opcodes::SWAPN),
+                    MachineOp::Mark(label) => self.mark(&mut out, label),
+                }
+            }
+            out.ranges.push((start, out.code.len() as u32));
+        }
+        out
+    }
+
+    fn mark(&self, out: &mut Output, label: Label) {
+        out.labels.insert(label, out.code.len() as u64);
+        if self.jumped.contains(&label) {
+            out.code.push(opcodes::JUMPDEST);
+        }
+    }
+
+    fn address(&mut self, out: &mut Output, pushes: &mut usize, address: u64) {
+        let needed = (8 - address.leading_zeros() as usize / 8).max(1);
+        if let Some(width) = self.widths.get_mut(*pushes) {
+            if *width < needed {
+                *width = needed;
+                out.grown = true;
+            }
+            out.code.push(opcodes::PUSH1 + *width as u8 - 1);
+            out.code.extend_from_slice(&address.to_be_bytes()[8 - *width..]);
+        }
+        *pushes += 1;
+    }
+}
+
+fn deep(code: &mut Vec<u8>, depth: usize, first: u8, far: u8) {
+    match opcodes::deep_immediate(depth) {
+        Some(immediate) => code.extend([far, immediate]),
+        None => code.push(first + (depth as u8).wrapping_sub(1)),
+    }
+}

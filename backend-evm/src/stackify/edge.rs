@@ -1,0 +1,231 @@
+//! The end of a block: halts, returns, branches, and edges to blocks with several predecessors.
+
+use zvm_ir::{Block, BlockCall, Inst, Opcode, Value};
+
+use super::schedule::Scheduler;
+use super::{Failure, Slot, TemplateSlot, is_exact_edge};
+use crate::liveness::ValueSet;
+use crate::machine::{End, MachineOp};
+use crate::opcodes;
+use crate::selection::{Selection, select};
+
+impl Scheduler<'_> {
+    pub(super) fn terminator(&mut self, inst: Inst) -> Result<End, Failure> {
+        let data = &self.function.insts[inst];
+        match select(data.opcode, data.args.len()) {
+            Selection::Jump => {
+                let target = data.targets.first().ok_or_else(|| self.internal("a jump has no target"))?;
+                self.edge(target)?;
+                Ok(End::Goto(self.label(target.block)?))
+            }
+            Selection::Brif => self.branch(inst),
+            Selection::Ret => {
+                let mut goal: Vec<Slot> = data.args.iter().map(|&arg| self.operand(arg)).collect();
+                self.define_slots(&goal)?;
+                goal.push(Slot::Return);
+                self.pc = data.pc;
+                self.arrange_exactly(&goal)?;
+                self.emit(MachineOp::Plain(opcodes::JUMP));
+                Ok(End::Closed)
+            }
+            Selection::Evm(byte) => {
+                self.strict = false;
+                self.leaving = true;
+                let operands: Vec<Slot> = data.args.iter().rev().map(|&arg| self.operand(arg)).collect();
+                self.prepare(&operands, false)?;
+                self.pc = data.pc;
+                debug_assert!(data.opcode != Opcode::Jump);
+                self.emit(MachineOp::Plain(byte));
+                Ok(End::Closed)
+            }
+            Selection::Remade | Selection::Alias | Selection::Datacopy | Selection::Call | Selection::Expanded => {
+                Err(self.internal("the instruction does not end a block"))
+            }
+        }
+    }
+
+    /// Computes the pending values among the slots.
+    fn define_slots(&mut self, slots: &[Slot]) -> Result<(), Failure> {
+        for &slot in slots {
+            if let Slot::Value(value) = slot
+                && self.pending.contains_key(&value)
+            {
+                self.define(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn branch(&mut self, inst: Inst) -> Result<End, Failure> {
+        let data = &self.function.insts[inst];
+        let mut late: Vec<(u32, Value)> =
+            self.pending.iter().filter(|&(&value, _)| self.live_out.contains(value)).map(|(&v, &at)| (at, v)).collect();
+        late.sort_unstable();
+        for (_, value) in late {
+            if self.pending.contains_key(&value) {
+                self.define(value)?;
+            }
+        }
+        self.pop_dead();
+        let condition = data.args.first().map(|&arg| self.operand(arg));
+        let condition = condition.ok_or_else(|| self.internal("a branch has no condition"))?;
+        self.prepare(&[condition], false)?;
+        self.pc = data.pc;
+        self.stack.pop();
+        if let Slot::Value(value) = condition
+            && let Some(count) = self.remaining.get_mut(&value)
+        {
+            *count = count.saturating_sub(1);
+        }
+        let [then, otherwise] = &data.targets[..] else { return Err(self.internal("a branch has two targets")) };
+        for target in [then, otherwise] {
+            if self.templates[target.block].is_none() {
+                self.templates[target.block] = Some(self.inherited_template(target.block));
+            }
+        }
+        Ok(End::Branch { nonzero: self.label(then.block)?, zero: self.label(otherwise.block)? })
+    }
+
+    /// The stack as it is, for a block that is reached from here only.
+    fn inherited_template(&self, target: Block) -> Vec<TemplateSlot> {
+        let live = &self.cx.live.live_in[target];
+        let returns = self.cx.facts.needs[self.cx.func].returns[target];
+        let mut template: Vec<TemplateSlot> = self
+            .stack
+            .iter()
+            .enumerate()
+            .map(|(at, &slot)| match slot {
+                // Of several copies the topmost counts.
+                _ if self.stack[at + 1..].contains(&slot) => TemplateSlot::Junk,
+                Slot::Value(value) if live.contains(value) && !self.spills.contains_key(&value) => {
+                    TemplateSlot::Value(value)
+                }
+                Slot::Return if returns => TemplateSlot::Return,
+                _ => TemplateSlot::Junk,
+            })
+            .collect();
+        if !is_exact_edge(self.cx, self.block, target) {
+            let junk = template.iter().take_while(|&&slot| slot == TemplateSlot::Junk).count();
+            template.drain(..junk);
+        }
+        template
+    }
+
+    /// Goes to a block with several predecessors.
+    fn edge(&mut self, target: &BlockCall) -> Result<(), Failure> {
+        let params = &self.function.blocks[target.block].params;
+        let live = self.cx.live.live_in[target.block].clone();
+        // The word that each value live in the target has on this edge.
+        let mut sources: Vec<(Value, Slot)> = Vec::new();
+        for value in live.iter() {
+            let source = match params.iter().position(|&param| param == value) {
+                Some(at) => {
+                    let arg = target.args.get(at).copied();
+                    self.operand(arg.ok_or_else(|| self.internal("a branch lacks an argument"))?)
+                }
+                None => Slot::Value(value),
+            };
+            sources.push((value, source));
+        }
+        let mut pending: Vec<(u32, Slot)> = sources
+            .iter()
+            .filter_map(|&(_, source)| match source {
+                Slot::Value(value) => self.pending.get(&value).map(|&at| (at, source)),
+                _ => None,
+            })
+            .collect();
+        pending.sort_unstable();
+        pending.dedup();
+        self.pop_dead();
+        for (_, source) in pending {
+            self.define_slots(&[source])?;
+        }
+        // Spilled parameters get their new words: at once where nobody reads their old ones, else when all are read.
+        let is_moved = |value: Value, source: Slot| {
+            params.contains(&value) && self.spills.contains_key(&value) && source != Slot::Value(value)
+        };
+        let moved: Vec<(Value, Slot)> = sources.iter().copied().filter(|&(v, source)| is_moved(v, source)).collect();
+        let mut late: Vec<(Value, Slot)> = Vec::new();
+        for &(value, source) in &moved {
+            if sources.iter().any(|&(other, read)| other != value && read == Slot::Value(value)) {
+                late.push((value, source));
+            } else {
+                self.arrange(&[source], false)?;
+                self.store_spill(value)?;
+            }
+        }
+        sources.retain(|(value, _)| !self.spills.contains_key(value));
+        let template = match &self.templates[target.block] {
+            Some(template) => template.clone(),
+            None => {
+                let template = self.choose_template(target.block, &sources);
+                self.templates[target.block] = Some(template.clone());
+                template
+            }
+        };
+        let mut goal = Vec::with_capacity(template.len());
+        for slot in &template {
+            goal.push(match *slot {
+                TemplateSlot::Junk => Slot::Junk,
+                TemplateSlot::Return => Slot::Return,
+                TemplateSlot::Value(value) => {
+                    let source = sources.iter().find(|&&(target, _)| target == value);
+                    source.ok_or_else(|| self.internal("a template names a dead value"))?.1
+                }
+            });
+        }
+        goal.extend(late.iter().map(|&(_, source)| source));
+        if is_exact_edge(self.cx, self.block, target.block) {
+            self.arrange_exactly(&goal)?;
+        } else {
+            self.strict = false;
+            self.leaving = true;
+            self.returns = false;
+            self.live_out = ValueSet::default();
+            self.arrange_last(&goal)?;
+        }
+        for &(value, _) in late.iter().rev() {
+            self.store_spill(value)?;
+        }
+        Ok(())
+    }
+
+    fn store_spill(&mut self, value: Value) -> Result<(), Failure> {
+        let address = self.spills.get(&value).copied().ok_or_else(|| self.internal("a value is not spilled"))?;
+        self.store(address);
+        Ok(())
+    }
+
+    /// Freezes the template of a block at the first edge to it: words that are there stay where they are, holes are filled
+    /// from the top, and what is missing comes on top.
+    fn choose_template(&self, target: Block, sources: &[(Value, Slot)]) -> Vec<TemplateSlot> {
+        let returns = self.cx.facts.needs[self.cx.func].returns[target];
+        let mut left: Vec<(Value, Slot)> = sources.to_vec();
+        let mut address = returns;
+        let mut take = |slot: Slot| {
+            if slot == Slot::Return {
+                return core::mem::take(&mut address).then_some(TemplateSlot::Return);
+            }
+            // A value that lives on keeps its own slot; only then may a parameter have it.
+            let through = left.iter().position(|&(value, source)| source == slot && slot == Slot::Value(value));
+            let at = through.or_else(|| left.iter().position(|&(_, source)| source == slot))?;
+            Some(TemplateSlot::Value(left.remove(at).0))
+        };
+        let mut slots: Vec<Option<TemplateSlot>> = self.stack.iter().map(|&slot| take(slot)).collect();
+        if !is_exact_edge(self.cx, self.block, target) {
+            let holes = slots.iter().take_while(|slot| slot.is_none()).count();
+            slots.drain(..holes);
+        }
+        let mut at = 0;
+        while at < slots.len() {
+            if slots.last().is_some_and(Option::is_none) {
+                slots.pop();
+            } else if slots[at].is_none() {
+                slots.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        slots.into_iter().flatten().chain(left.into_iter().map(|(value, _)| TemplateSlot::Value(value))).collect()
+    }
+}

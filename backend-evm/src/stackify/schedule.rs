@@ -1,0 +1,480 @@
+//! Scheduling the instructions of a block.
+//!
+//! Instructions with effects, the roots, keep their order. The others wait (are *pending*) until a root, an edge or
+//! another block needs their result. A result with one use is computed as an operand in place; one with several is
+//! computed once, before the operands of the root that first needs it. A pending read is computed before a root whose
+//! effects conflict with it.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::SecondaryMap;
+use zvm_ir::{Block, Effects, Function, Imm, Inst, Opcode, Pc, Value};
+
+use super::{Cx, Failure, FunctionCode, Mode, Slot, TemplateSlot, call_returns, is_cold, is_strict, weights};
+use crate::liveness::{self, ValueSet, remade};
+use crate::machine::{End, Label, MachineInst, MachineOp, Piece};
+use crate::opcodes;
+use crate::selection::{Selection, select};
+
+/// Expressions are not nested deeper than this: a deeper one is computed bottom-up.
+const MAX_DEPTH: u32 = 24;
+
+/// The state of scheduling one function, and within it one block.
+pub(super) struct Scheduler<'a> {
+    pub cx: &'a Cx<'a>,
+    pub function: &'a Function,
+    pub mode: Mode,
+    pub spills: &'a BTreeMap<Value, u64>,
+    next_label: &'a mut u32,
+    pub templates: SecondaryMap<Block, Option<Vec<TemplateSlot>>>,
+
+    pub block: Block,
+    /// Whether the block can return to the function's caller.
+    pub returns: bool,
+    /// Whether junk must be cleared away some time.
+    pub strict: bool,
+    /// Whether the frame is given up, so that nothing below the goal matters.
+    pub leaving: bool,
+    pub live_out: ValueSet,
+    /// From the bottom of the frame to the top.
+    pub stack: Vec<Slot>,
+    pub code: Vec<MachineInst>,
+    /// How often each value is still to be read in this block.
+    pub remaining: BTreeMap<Value, u32>,
+    /// The values not computed yet, with their place in the block.
+    pub pending: BTreeMap<Value, u32>,
+    /// How deep the expression of a pending value is.
+    depth: BTreeMap<Value, u32>,
+    /// Slots below this index are operands in place: they are not moved.
+    pub floor: usize,
+    /// The operands in place.
+    pub reserved: Vec<Slot>,
+    pub pc: Option<Pc>,
+}
+
+/// Schedules a function. Spilled values live at the given addresses from their definition on.
+pub(super) fn run(
+    cx: &Cx<'_>,
+    mode: Mode,
+    spills: &BTreeMap<Value, u64>,
+    next_label: &mut u32,
+) -> Result<FunctionCode, Failure> {
+    let function = &cx.module.funcs[cx.func];
+    let mut code = FunctionCode { func: Some(cx.func), ..FunctionCode::default() };
+    let Some(entry) = function.entry() else { return Ok(code) };
+    let mut scheduler = Scheduler {
+        cx,
+        function,
+        mode,
+        spills,
+        next_label,
+        templates: SecondaryMap::new(),
+        block: entry,
+        returns: false,
+        strict: false,
+        leaving: false,
+        live_out: ValueSet::default(),
+        stack: Vec::new(),
+        code: Vec::new(),
+        remaining: BTreeMap::new(),
+        pending: BTreeMap::new(),
+        depth: BTreeMap::new(),
+        floor: 0,
+        reserved: Vec::new(),
+        pc: None,
+    };
+    scheduler.templates[entry] = Some(entry_template(cx));
+    let weights = weights(cx);
+    for &block in cx.cfg.reverse_postorder() {
+        let piece = scheduler.block(block)?;
+        code.pieces.push(piece);
+        code.weights.push(weights[block]);
+        code.templates.push((block, scheduler.templates[block].clone().unwrap_or_default()));
+    }
+    Ok(code)
+}
+
+/// What a caller leaves on the stack: the return address, if the function returns, and the parameters it needs.
+pub(super) fn entry_template(cx: &Cx<'_>) -> Vec<TemplateSlot> {
+    let function = &cx.module.funcs[cx.func];
+    let needs = &cx.facts.needs[cx.func];
+    let params = function.entry().map_or(&[][..], |entry| &function.blocks[entry].params);
+    let address = cx.facts.returns[cx.func].then_some(TemplateSlot::Return);
+    let params = liveness::needed_params(function, needs).into_iter().map(|at| TemplateSlot::Value(params[at]));
+    address.into_iter().chain(params).collect()
+}
+
+impl Scheduler<'_> {
+    pub(super) fn internal(&self, what: &'static str) -> Failure {
+        Failure::Internal { what, pc: self.pc }
+    }
+
+    pub(super) fn canonical(&self, value: Value) -> Value {
+        liveness::canonical(self.function, value)
+    }
+
+    /// The slot that an operand is read from.
+    pub(super) fn operand(&self, value: Value) -> Slot {
+        let value = self.canonical(value);
+        remade(self.function, value).map_or(Slot::Value(value), Slot::Made)
+    }
+
+    fn block(&mut self, block: Block) -> Result<Piece, Failure> {
+        let template = self.templates[block].clone();
+        let template = template.ok_or_else(|| self.internal("a block is scheduled before every edge to it"))?;
+        self.block = block;
+        self.returns = self.cx.facts.needs[self.cx.func].returns[block];
+        self.strict = is_strict(self.cx, block);
+        self.leaving = false;
+        self.live_out = self.cx.live.live_out[block].clone();
+        self.stack = template
+            .iter()
+            .map(|&slot| match slot {
+                TemplateSlot::Junk => Slot::Junk,
+                TemplateSlot::Return => Slot::Return,
+                TemplateSlot::Value(value) => Slot::Value(value),
+            })
+            .collect();
+        self.code = Vec::new();
+        self.remaining.clear();
+        self.pending.clear();
+        self.depth.clear();
+        self.floor = 0;
+        self.reserved.clear();
+        let insts: Vec<Inst> = self.function.blocks[block]
+            .insts
+            .iter()
+            .copied()
+            .filter(|&inst| self.cx.facts.needs[self.cx.func].insts[inst])
+            .collect();
+        for &inst in &insts {
+            for value in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
+                *self.remaining.entry(value).or_default() += 1;
+            }
+        }
+        self.pc = insts.first().and_then(|&inst| self.function.insts[inst].pc);
+        self.store_spilled_params(&template)?;
+        let mut end = End::Closed;
+        let mut end_pc = None;
+        for (at, &inst) in insts.iter().enumerate() {
+            let data = &self.function.insts[inst];
+            self.pc = data.pc;
+            if data.opcode.is_terminator() {
+                end_pc = data.pc;
+                end = self.terminator(inst)?;
+                break;
+            }
+            self.instruction(inst, at as u32)?;
+            if !call_returns(self.cx, data.imm) {
+                break;
+            }
+        }
+        Ok(Piece {
+            label: self.label(block)?,
+            code: core::mem::take(&mut self.code),
+            end,
+            end_pc,
+            cold: is_cold(self.function, block),
+        })
+    }
+
+    pub(super) fn label(&self, block: Block) -> Result<Label, Failure> {
+        self.cx.labels.get(&(self.cx.func, block)).copied().ok_or_else(|| self.internal("a block has no label"))
+    }
+
+    /// Spilled parameters of the function arrive on the stack.
+    fn store_spilled_params(&mut self, template: &[TemplateSlot]) -> Result<(), Failure> {
+        for &slot in template.iter().rev() {
+            if let TemplateSlot::Value(value) = slot
+                && let Some(&address) = self.spills.get(&value)
+            {
+                self.move_to_top(value)?;
+                self.store(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the only copy of a spilled value, which is not stored yet, to the top.
+    fn move_to_top(&mut self, value: Value) -> Result<(), Failure> {
+        let len = self.stack.len();
+        let at = self.stack.iter().rposition(|&slot| slot == Slot::Value(value));
+        let below = at.map(|at| len - 1 - at).ok_or_else(|| self.internal("a spilled value is not there"))?;
+        if below > self.cx.options.fork.reach() {
+            // It cannot be reached to be spilled: what lies above it must be spilled first.
+            let above = self.stack[len - below..].iter().find_map(|slot| match slot {
+                Slot::Value(value) if !self.spills.contains_key(value) => Some(*value),
+                _ => None,
+            });
+            return Err(Failure::OutOfReach { value: above, pc: self.pc });
+        }
+        if below > 0 {
+            self.emit(MachineOp::Swap(below as u8));
+            self.stack.swap(len - 1, len - 1 - below);
+        }
+        Ok(())
+    }
+
+    /// Stores the word on top in a spill slot.
+    pub(super) fn store(&mut self, address: u64) {
+        self.emit(MachineOp::Push(zvm_ir::Word::from(address)));
+        self.emit(MachineOp::Plain(opcodes::MSTORE));
+        self.stack.pop();
+    }
+
+    fn instruction(&mut self, inst: Inst, at: u32) -> Result<(), Failure> {
+        let data = &self.function.insts[inst];
+        match select(data.opcode, data.args.len()) {
+            Selection::Remade | Selection::Alias => return Ok(()),
+            Selection::Expanded => return Err(self.internal("the instruction should have been legalized")),
+            Selection::Jump | Selection::Brif | Selection::Ret => {
+                return Err(self.internal("a terminator before the end of the block"));
+            }
+            Selection::Evm(_) | Selection::Datacopy | Selection::Call => {}
+        }
+        let effects = data.opcode.effects();
+        let ordered = self.cx.plan.observes_msize && effects.has(Effects::READS_MEMORY);
+        let waits = effects.is_removable() && !ordered;
+        if let Some(result) = data.result().filter(|_| waits) {
+            let depth = 1 + data
+                .args
+                .iter()
+                .map(|&arg| self.canonical(arg))
+                .filter(|arg| self.pending.contains_key(arg))
+                .map(|arg| self.depth.get(&arg).copied().unwrap_or_default())
+                .max()
+                .unwrap_or_default();
+            self.pending.insert(result, at);
+            self.depth.insert(result, depth);
+            if !self.mode.lazy || depth > MAX_DEPTH {
+                self.depth.insert(result, 0);
+                self.pop_dead();
+                self.define(result)?;
+            }
+            return Ok(());
+        }
+        self.pop_dead();
+        self.settle_conflicts(inst)?;
+        self.pc = self.function.insts[inst].pc;
+        self.operation(inst)?;
+        for &result in self.function.insts[inst].results.iter().rev() {
+            if let Some(&address) = self.spills.get(&result) {
+                self.move_to_top(result)?;
+                self.store(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the pending reads that must not come after `inst`.
+    fn settle_conflicts(&mut self, inst: Inst) -> Result<(), Failure> {
+        let data = &self.function.insts[inst];
+        let effects = data.opcode.effects();
+        let mut operands = Vec::new();
+        for &arg in &data.args {
+            self.single_uses(self.canonical(arg), &mut operands);
+        }
+        let mut early: Vec<(u32, Value)> = self
+            .pending
+            .iter()
+            .filter(|&(value, _)| !operands.contains(value))
+            .filter(|&(value, _)| {
+                let def = self.function.def_inst(*value);
+                def.is_some_and(|def| conflict(effects, self.function.insts[def].opcode.effects()))
+            })
+            .map(|(&value, &at)| (at, value))
+            .collect();
+        early.sort_unstable();
+        for (_, value) in early {
+            if self.pending.contains_key(&value) {
+                self.define(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pending values that will be computed in place as part of `value`.
+    fn single_uses(&self, value: Value, out: &mut Vec<Value>) {
+        if !self.pending.contains_key(&value) || self.is_shared(value) || out.contains(&value) {
+            return;
+        }
+        out.push(value);
+        if let Some(def) = self.function.def_inst(value) {
+            for &arg in &self.function.insts[def].args {
+                self.single_uses(self.canonical(arg), out);
+            }
+        }
+    }
+
+    /// Whether a pending value is needed more than once, or must be stored.
+    fn is_shared(&self, value: Value) -> bool {
+        self.is_needed(value, 1) || self.spills.contains_key(&value)
+    }
+
+    /// Computes a pending value and leaves it on the stack, or in its spill slot.
+    pub(super) fn define(&mut self, value: Value) -> Result<(), Failure> {
+        self.compute(value)?;
+        if let Some(&address) = self.spills.get(&value) {
+            self.store(address);
+        }
+        Ok(())
+    }
+
+    /// Computes a pending value on top of the stack.
+    fn compute(&mut self, value: Value) -> Result<(), Failure> {
+        self.pending.remove(&value);
+        let inst = self.function.def_inst(value).ok_or_else(|| self.internal("a pending value has no definition"))?;
+        let before = core::mem::replace(&mut self.pc, self.function.insts[inst].pc);
+        self.operation(inst)?;
+        self.pc = before;
+        Ok(())
+    }
+
+    /// The shared pending values in the expression of `value`.
+    fn shared(&self, value: Value, out: &mut Vec<(u32, Value)>) {
+        let Some(&at) = self.pending.get(&value) else { return };
+        if self.is_shared(value) {
+            if !out.contains(&(at, value)) {
+                out.push((at, value));
+            }
+            return;
+        }
+        if let Some(def) = self.function.def_inst(value) {
+            for &arg in &self.function.insts[def].args {
+                self.shared(self.canonical(arg), out);
+            }
+        }
+    }
+
+    /// Brings operands to the top, the last topmost, computing the pending ones. Tells whether the two topmost are
+    /// exchanged, which `commutes` allows.
+    pub(super) fn prepare(&mut self, operands: &[Slot], commutes: bool) -> Result<bool, Failure> {
+        let mut shared = Vec::new();
+        for &operand in operands {
+            if let Slot::Value(value) = operand {
+                self.shared(value, &mut shared);
+            }
+        }
+        shared.sort_unstable();
+        for (_, value) in shared {
+            if self.pending.contains_key(&value) {
+                self.define(value)?;
+            }
+        }
+        let (floor, reserved) = (self.floor, self.reserved.len());
+        let mut ready: Vec<Slot> = Vec::with_capacity(operands.len());
+        for &operand in operands {
+            if let Slot::Value(value) = operand
+                && self.pending.contains_key(&value)
+            {
+                if !ready.is_empty() {
+                    self.arrange(&ready, false)?;
+                    self.floor = self.stack.len();
+                    self.reserved.extend_from_slice(&ready);
+                }
+                self.compute(value)?;
+                self.floor = floor;
+                self.reserved.truncate(reserved);
+            }
+            ready.push(operand);
+        }
+        self.arrange(&ready, commutes)
+    }
+
+    /// Emits an instruction: operands, opcode, results.
+    fn operation(&mut self, inst: Inst) -> Result<(), Failure> {
+        let data = &self.function.insts[inst];
+        let (pc, args) = (data.pc, &data.args);
+        let operands: Vec<Slot> = args.iter().rev().map(|&arg| self.operand(arg)).collect();
+        let mut popped = operands.len();
+        match select(data.opcode, args.len()) {
+            Selection::Evm(byte) => {
+                let ordering = matches!(data.opcode, Opcode::Ult | Opcode::Slt);
+                let exchanged = self.prepare(&operands, data.opcode.is_commutative() || ordering)?;
+                self.pc = pc;
+                self.emit(MachineOp::Plain(match byte {
+                    opcodes::LT if exchanged => opcodes::GT,
+                    opcodes::SLT if exchanged => opcodes::SGT,
+                    byte => byte,
+                }));
+            }
+            Selection::Datacopy => {
+                let (&[to, from, len], Imm::Data(segment)) = (&args[..], data.imm) else {
+                    return Err(self.internal("a datacopy is malformed"));
+                };
+                let (to, from, len) = (self.operand(to), self.operand(from), self.operand(len));
+                let constant = self.function.constant(args[1]).and_then(|word| u64::try_from(word).ok());
+                if let Some(offset) = constant {
+                    self.prepare(&[len, to], false)?;
+                    self.pc = pc;
+                    popped = 2;
+                    self.emit(MachineOp::PushData(segment, offset));
+                } else {
+                    self.prepare(&[len, to, from], false)?;
+                    self.pc = pc;
+                    self.emit(MachineOp::PushData(segment, 0));
+                    self.emit(MachineOp::Plain(opcodes::ADD));
+                }
+                self.emit(MachineOp::Swap(1));
+                self.emit(MachineOp::Plain(opcodes::CODECOPY));
+            }
+            Selection::Call => {
+                popped = self.call(inst)?;
+            }
+            Selection::Remade
+            | Selection::Alias
+            | Selection::Jump
+            | Selection::Brif
+            | Selection::Ret
+            | Selection::Expanded => return Err(self.internal("the instruction is not an operation")),
+        }
+        for value in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
+            if let Some(count) = self.remaining.get_mut(&value) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.stack.truncate(self.stack.len().saturating_sub(popped));
+        self.stack.extend(data.results.iter().map(|&result| Slot::Value(result)));
+        Ok(())
+    }
+
+    /// Emits a call of a function of the module; gives how many operands it takes from the stack.
+    fn call(&mut self, inst: Inst) -> Result<usize, Failure> {
+        let data = &self.function.insts[inst];
+        let Imm::Func(callee) = data.imm else { return Err(self.internal("a call is malformed")) };
+        let target = &self.cx.module.funcs[callee];
+        let entry = target.entry().and_then(|entry| self.cx.labels.get(&(callee, entry))).copied();
+        let entry = entry.ok_or_else(|| self.internal("a callee has no code"))?;
+        let returns = self.cx.facts.returns[callee];
+        let back = Label(*self.next_label);
+        let mut operands = Vec::new();
+        if returns {
+            *self.next_label += 1;
+            operands.push(Slot::Label(back));
+        }
+        for at in liveness::needed_params(target, &self.cx.facts.needs[callee]) {
+            let arg = data.args.get(at).copied().ok_or_else(|| self.internal("a call lacks an argument"))?;
+            operands.push(self.operand(arg));
+        }
+        self.prepare(&operands, false)?;
+        self.pc = data.pc;
+        self.emit(MachineOp::PushLabel(entry));
+        self.emit(MachineOp::Plain(opcodes::JUMP));
+        if returns {
+            self.emit(MachineOp::Mark(back));
+        }
+        Ok(operands.len())
+    }
+}
+
+/// Whether a read with effects `read` must not be moved after an instruction with effects `write`.
+fn conflict(write: Effects, read: Effects) -> bool {
+    const PAIRS: [(Effects, Effects); 5] = [
+        (Effects::WRITES_MEMORY, Effects::READS_MEMORY),
+        (Effects::WRITES_STORAGE, Effects::READS_STORAGE),
+        (Effects::WRITES_TRANSIENT, Effects::READS_TRANSIENT),
+        (Effects::WRITES_RETURN_DATA, Effects::READS_RETURN_DATA),
+        (Effects::WRITES_ACCOUNTS, Effects::READS_ACCOUNTS),
+    ];
+    PAIRS.iter().any(|&(w, r)| read.has(r) && (write.has(w) || write.has(Effects::CALLS)))
+}
