@@ -73,8 +73,20 @@ pub(crate) fn bytes(op: MachineOp, fork: Fork) -> usize {
         MachineOp::Plain(_) | MachineOp::Mark(_) => 1,
         MachineOp::Push(word) => push(word, fork).code.len(),
         MachineOp::PushLabel(_) | MachineOp::PushData(..) => 3,
-        MachineOp::Dup(depth) => if depth <= 16 { 1 } else { 2 },
-        MachineOp::Swap(below) => if below <= 16 { 1 } else { 2 },
+        MachineOp::Dup(depth) => {
+            if depth <= 16 {
+                1
+            } else {
+                2
+            }
+        }
+        MachineOp::Swap(below) => {
+            if below <= 16 {
+                1
+            } else {
+                2
+            }
+        }
     }
 }
 
@@ -117,7 +129,13 @@ mod tests {
         let one = Word::from(1);
         let mut words = vec![Word::ZERO, one, Word::MAX, Word::MAX - one];
         for bit in 0..256usize {
-            words.extend([one << bit, (one << bit) - one, !((one << bit) - one), !(one << bit), Word::from(0xab_cdef) << bit]);
+            words.extend([
+                one << bit,
+                (one << bit) - one,
+                !((one << bit) - one),
+                !(one << bit),
+                Word::from(0xab_cdef) << bit,
+            ]);
         }
         for fork in [Fork::London, Fork::Osaka] {
             for optimize in [Optimize::None, Optimize::Gas, Optimize::Size] {

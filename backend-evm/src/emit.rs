@@ -84,7 +84,8 @@ pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: 
             _ => {}
         }
     }
-    let mut assembler = Assembler { options, jumped, labels: BTreeMap::new(), data: BTreeMap::new(), widths: Vec::new() };
+    let mut assembler =
+        Assembler { options, jumped, labels: BTreeMap::new(), data: BTreeMap::new(), widths: Vec::new() };
     let pushes = pieces
         .iter()
         .flat_map(|piece| &piece.code)
@@ -102,7 +103,17 @@ pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: 
         let stable = assembler.labels == output.labels && assembler.data == data && !output.grown;
         (assembler.labels, assembler.data) = (output.labels, data);
         if stable {
-            return finish(module, program, plan, options, &placed, output.code, output.source_map, output.ranges, &assembler.data);
+            return finish(
+                module,
+                program,
+                plan,
+                options,
+                &placed,
+                output.code,
+                output.source_map,
+                output.ranges,
+                &assembler.data,
+            );
         }
     }
 }

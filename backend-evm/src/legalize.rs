@@ -15,9 +15,8 @@ use crate::{Fork, LowerError};
 /// Legalizes a module for a fork.
 pub(crate) fn legalize(module: &Module, plan: &MemoryPlan, fork: Fork) -> Result<Module, LowerError> {
     let mut out = module.clone();
-    let copies = |function: &Function| {
-        function.insts_in_order().any(|(_, inst)| function.insts[inst].opcode == Opcode::Mcopy)
-    };
+    let copies =
+        |function: &Function| function.insts_in_order().any(|(_, inst)| function.insts[inst].opcode == Opcode::Mcopy);
     let mcopy = if !fork.has_mcopy() && module.funcs.values().any(copies) {
         Some(add_mcopy(&mut out, plan.observes_msize)?)
     } else {
@@ -116,8 +115,7 @@ struct Expand<'f> {
 
 impl Expand<'_> {
     fn push(&mut self, opcode: Opcode, imm: Imm, args: &[Value], results: &[Type]) -> Inst {
-        let data =
-            InstData { opcode, imm, args: args.to_vec(), targets: Vec::new(), results: Vec::new(), pc: self.pc };
+        let data = InstData { opcode, imm, args: args.to_vec(), targets: Vec::new(), results: Vec::new(), pc: self.pc };
         let inst = self.func.create_inst(data, results);
         self.out.push(inst);
         inst
@@ -284,7 +282,11 @@ impl Expand<'_> {
 
 /// The copy routine for forks without MCOPY. The one by bytes touches no more memory than MCOPY does.
 fn add_mcopy(module: &mut Module, observes_msize: bool) -> Result<Func, LowerError> {
-    let text = if observes_msize { include_str!("routines/mcopy_bytes.zvm") } else { include_str!("routines/mcopy_words.zvm") };
+    let text = if observes_msize {
+        include_str!("routines/mcopy_bytes.zvm")
+    } else {
+        include_str!("routines/mcopy_words.zvm")
+    };
     let routine = zvm_ir::parse(text).ok().and_then(|routine| routine.funcs.values().next().cloned());
     let Some(mut routine) = routine else {
         let what = "the copy routine does not parse";

@@ -260,10 +260,7 @@ pub(crate) fn stack_uses(module: &Module, facts: &ModuleFacts, func: Func, inst:
         }
         _ => data.args.clone(),
     };
-    args.into_iter()
-        .map(|arg| canonical(function, arg))
-        .filter(|&arg| remade(function, arg).is_none())
-        .collect()
+    args.into_iter().map(|arg| canonical(function, arg)).filter(|&arg| remade(function, arg).is_none()).collect()
 }
 
 /// Computes liveness of a function in normal form.

@@ -113,7 +113,8 @@ fn constant_range(function: &Function, access: Access) -> Option<(u64, u64)> {
 
 /// The accesses of an instruction to memory. The words of `keccak_words` and of the exits are not the program's.
 fn accesses(data: &InstData) -> Vec<Access> {
-    let bytes = |at: usize, len: u64, kind| data.args.get(at).map(|&offset| Access { offset, len: Extent::Bytes(len), kind });
+    let bytes =
+        |at: usize, len: u64, kind| data.args.get(at).map(|&offset| Access { offset, len: Extent::Bytes(len), kind });
     let range = |at: usize, len: usize, kind| match (data.args.get(at), data.args.get(len)) {
         (Some(&offset), Some(&len)) => Some(Access { offset, len: Extent::Dynamic(len), kind }),
         _ => None,

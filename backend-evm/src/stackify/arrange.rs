@@ -107,9 +107,7 @@ impl Scheduler<'_> {
     fn kept(&self, slot: Slot, in_goal: u32) -> u32 {
         let reserved = self.reserved.iter().filter(|&&other| other == slot).count() as u32;
         let needed = match slot {
-            Slot::Value(value) => {
-                !self.spills.contains_key(&value) && self.is_needed(value, in_goal + reserved)
-            }
+            Slot::Value(value) => !self.spills.contains_key(&value) && self.is_needed(value, in_goal + reserved),
             Slot::Return => self.returns,
             Slot::Junk | Slot::Made(_) | Slot::Label(_) => false,
         };
@@ -160,7 +158,8 @@ impl Scheduler<'_> {
         let reach = self.cx.options.fork.reach();
         let len = self.stack.len();
         // An exact goal leaves alone what is in place already at the bottom.
-        let settled = if exact { self.stack.iter().zip(goal).take_while(|(have, want)| have == want).count() } else { 0 };
+        let settled =
+            if exact { self.stack.iter().zip(goal).take_while(|(have, want)| have == want).count() } else { 0 };
         let window = len.saturating_sub(reach + 1).max(if exact { 0 } else { self.window_limit() });
         if exact && settled < window {
             return Err(self.stack.get(settled).copied());
@@ -301,7 +300,8 @@ impl Scheduler<'_> {
                 at += 1;
                 continue;
             }
-            keep = self.stack[..keep].iter().rposition(|&slot| slot == want).ok_or_else(|| internal("a word is lost"))?;
+            keep =
+                self.stack[..keep].iter().rposition(|&slot| slot == want).ok_or_else(|| internal("a word is lost"))?;
             at = keep;
         }
         let aside: Vec<Slot> = self.stack[keep..].iter().rev().copied().collect();

@@ -236,7 +236,6 @@ fn cost(options: &Options, code: &FunctionCode) -> u64 {
     total
 }
 
-
 /// Whether an edge must leave the frame exactly as the template of its target says.
 pub(crate) fn is_exact_edge(cx: &Cx<'_>, from: Block, to: Block) -> bool {
     cx.facts.needs[cx.func].returns[to] || same_cycle(&cx.cfg, from, to)

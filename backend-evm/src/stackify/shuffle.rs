@@ -153,8 +153,7 @@ impl Problem {
         self.makings(stack, out);
         for below in 1..=free.saturating_sub(1).min(self.reach) {
             let id = stack[len - 1 - below];
-            let useful = id != top
-                && (self.exact || id >= FIRST || top >= FIRST || (id == JUNK && self.junk_cost > 0));
+            let useful = id != top && (self.exact || id >= FIRST || top >= FIRST || (id == JUNK && self.junk_cost > 0));
             if useful {
                 out.push(Step::Swap(below as u8));
             }
@@ -312,10 +311,8 @@ impl Problem {
                 below_top.clone().find(|&at| have(stack[at]) > needed(stack[at]) && want(at) != Some(stack[at]))
             {
                 swap_to(at)?
-            } else if let Some(missing) = want(len)
-                .into_iter()
-                .chain(self.goal.iter().copied())
-                .find(|&id| have(id) < needed(id))
+            } else if let Some(missing) =
+                want(len).into_iter().chain(self.goal.iter().copied()).find(|&id| have(id) < needed(id))
             {
                 self.copy_or_make(&stack, missing)?
             } else if let Some(at) = below_top.clone().find(|&at| want(at) != Some(stack[at])) {

@@ -14,8 +14,11 @@ use zvm_backend_evm::{Fork, Lowered, Optimize, Options, check, lower};
 use zvm_ir::interp::{self, Call, EmptyHost};
 use zvm_ir::{Env, Halt, Log, Module, Outcome, Word};
 
+/// Who logs transfers of value (EIP-7708).
+const SYSTEM: Address = revm::primitives::address!("0xfffffffffffffffffffffffffffffffffffffffe");
+
 /// The fork of `revm` that is the same as ours.
-pub fn spec(fork: Fork) -> SpecId {
+pub(crate) fn spec(fork: Fork) -> SpecId {
     match fork {
         Fork::London => SpecId::LONDON,
         Fork::Paris => SpecId::MERGE,
@@ -28,7 +31,7 @@ pub fn spec(fork: Fork) -> SpecId {
 }
 
 /// The environment of all tests: every field differs from every other.
-pub fn env() -> Env {
+pub(crate) fn env() -> Env {
     Env {
         callvalue: Word::from(7),
         gasprice: Word::from(11),
@@ -45,13 +48,16 @@ pub fn env() -> Env {
 }
 
 /// What bytecode does in `revm`, transient storage left out, and the gas it used. `None` when it ran out of gas.
-pub fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outcome, u64)> {
+pub(crate) fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outcome, u64)> {
     let env = env();
     let (address, caller) = (Address::from(env.address), Address::from(env.caller));
     let mut db = CacheDB::new(EmptyDB::default());
     let balance = U256::from(1000);
     let code = Bytecode::new_legacy(Bytes::copy_from_slice(code));
-    db.insert_account_info(address, AccountInfo { balance, code_hash: code.hash_slow(), code: Some(code), ..AccountInfo::default() });
+    db.insert_account_info(
+        address,
+        AccountInfo { balance, code_hash: code.hash_slow(), code: Some(code), ..AccountInfo::default() },
+    );
     db.insert_account_info(caller, AccountInfo { balance: U256::from(u128::MAX), ..AccountInfo::default() });
     let mut cfg = CfgEnv::new_with_spec(spec(fork));
     cfg.tx_gas_limit_cap = Some(u64::MAX);
@@ -87,6 +93,8 @@ pub fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outcome, u64
             let mut outcome = Outcome::halted(Halt::Return, data);
             outcome.logs = logs
                 .iter()
+                // From Amsterdam on, the arrival of the value is itself a log (EIP-7708), of the system's address.
+                .filter(|log| log.address != SYSTEM)
                 .map(|log| Log {
                     address: log.address.into(),
                     topics: log.topics().iter().map(|topic| Word::from_be_bytes(topic.0)).collect(),
@@ -112,7 +120,7 @@ pub fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outcome, u64
 }
 
 /// What the reference interpreter says, transient storage left out.
-pub fn interpret(module: &Module, calldata: &[u8]) -> Outcome {
+pub(crate) fn interpret(module: &Module, calldata: &[u8]) -> Outcome {
     let env = env();
     let mut outcome = interp::run(module, Call::new(calldata, &env), &EmptyHost).expect("the interpreter has a result");
     outcome.transient = BTreeMap::new();
@@ -120,7 +128,7 @@ pub fn interpret(module: &Module, calldata: &[u8]) -> Outcome {
 }
 
 /// Every way to lower.
-pub fn all_options() -> Vec<Options> {
+pub(crate) fn all_options() -> Vec<Options> {
     let mut all = Vec::new();
     for fork in Fork::ALL {
         for optimize in [Optimize::None, Optimize::Gas, Optimize::Size] {
@@ -132,7 +140,7 @@ pub fn all_options() -> Vec<Options> {
 
 /// Lowers, checks the code symbolically, and checks that lowering is deterministic.
 #[track_caller]
-pub fn lowered(module: &Module, options: &Options) -> Lowered {
+pub(crate) fn lowered(module: &Module, options: &Options) -> Lowered {
     let result = match lower(module, options) {
         Ok(result) => result,
         Err(error) => panic!("{error}\n{module}"),
@@ -146,7 +154,7 @@ pub fn lowered(module: &Module, options: &Options) -> Lowered {
 
 /// Lowers with the given options and compares with the interpreter on each calldata.
 #[track_caller]
-pub fn agree(module: &Module, options: &[Options], inputs: &[Vec<u8>]) {
+pub(crate) fn agree(module: &Module, options: &[Options], inputs: &[Vec<u8>]) {
     zvm_ir::verify(module).unwrap_or_else(|errors| panic!("{}\n{module}", errors[0]));
     let expected: Vec<Outcome> = inputs.iter().map(|input| interpret(module, input)).collect();
     for options in options {
@@ -165,12 +173,12 @@ pub fn agree(module: &Module, options: &[Options], inputs: &[Vec<u8>]) {
 }
 
 /// The calldata of some words.
-pub fn words(words: &[Word]) -> Vec<u8> {
+pub(crate) fn words(words: &[Word]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect()
 }
 
 /// Words at the edges of what instructions distinguish.
-pub fn corner_words() -> Vec<Word> {
+pub(crate) fn corner_words() -> Vec<Word> {
     let one = Word::from(1);
     let half = one << 255;
     vec![
@@ -196,21 +204,21 @@ pub fn corner_words() -> Vec<Word> {
 }
 
 /// A small random generator: the same numbers on every machine.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() >> 33) as usize % end.max(1)
     }
 
-    pub fn word(&mut self) -> Word {
+    pub(crate) fn word(&mut self) -> Word {
         let corners = corner_words();
         match self.below(3) {
             0 => corners[self.below(corners.len())],
