@@ -252,12 +252,12 @@ fn operand_values(opcode: Opcode, operands: &[Operand], words: &mut Words) -> Ve
     match opcode {
         Opcode::Shl | Opcode::Shr | Opcode::Sar | Opcode::Byte | Opcode::Signextend => {
             let limit = if matches!(opcode, Opcode::Byte | Opcode::Signextend) { 34 } else { 258 };
-            if words.next() % 4 != 0 {
+            if !words.next().is_multiple_of(4) {
                 let max = U256::MAX >> (256 - usize::from(operands[0].0));
                 values[0] = U256::from(words.next() % limit) & max;
             }
         }
-        Opcode::Eq | Opcode::Ult | Opcode::Slt | Opcode::Sub if words.next() % 3 == 0 => {
+        Opcode::Eq | Opcode::Ult | Opcode::Slt | Opcode::Sub if words.next().is_multiple_of(3) => {
             let max = U256::MAX >> (256 - usize::from(operands[1].0));
             values[1] = values[0] & max;
         }
@@ -318,6 +318,30 @@ fn width_changes_agree_with_eval() {
                     check::<Fr>(Opcode::Narrow, &[(from, form)], result, &[value & result.max_value()]);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn constants_fold() {
+    let mut words = Words(7);
+    for opcode in pure_with_operands().chain([Opcode::KeccakWords]) {
+        for _ in 0..8 {
+            let operands: Vec<Operand> = match opcode {
+                Opcode::Select => vec![(1, Constant), (256, Constant), (256, Constant)],
+                Opcode::Add | Opcode::Mul => vec![(128, Constant), (128, Constant)],
+                _ => vec![(256, Constant); opcode.info().operands.len()],
+            };
+            let values = operand_values(opcode, &operands, &mut words);
+            if !kept_promise(opcode, &values) {
+                continue;
+            }
+            let result = result_type(opcode, &operands);
+            let some: Vec<_> = values.iter().copied().map(Some).collect();
+            let mut cs = CheckCs::<Fr>::checking(Names::Kept);
+            let word = lower(&mut cs, opcode, &operands, result, &some);
+            assert_eq!(word.as_constant(), eval(opcode, Imm::None, &values, Some(result)).ok(), "{opcode} {values:x?}");
+            assert_eq!(cs.rows(), 0, "{opcode}");
         }
     }
 }

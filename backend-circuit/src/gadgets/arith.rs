@@ -336,11 +336,13 @@ pub fn mul<F: PrimeField, CS: ConstraintSystem<F>>(
 }
 
 /// `s · b` in pieces: the low 128 bits and the carry of `s · b_0`, and `s · b_1`.
+type SmallProduct<F> = (Limb<F>, Limb<F>, Lc<F>);
+
 fn multiply_small<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     small: &Limb<F>,
     big: &Word<F>,
-) -> Result<(Limb<F>, Limb<F>, Lc<F>), SynthesisError> {
+) -> Result<SmallProduct<F>, SynthesisError> {
     let (big_low, big_high) = big.pair(&mut cs.namespace(|| "operand"))?;
     let low = Lc::mul(cs, || "low product".into(), small.lc(), big_low.lc())?;
     let low_value = small.value().zip(big_low.value()).map(|(small, big)| small * big);

@@ -109,7 +109,7 @@ pub fn signextend<F: PrimeField, CS: ConstraintSystem<F>>(
     let mut limbs = [Lc::zero(), Lc::zero()];
     let mut fills = [Lc::zero(), Lc::zero()];
     let mut keep = Lc::one();
-    for j in 0..32 {
+    for (j, flag) in flags.iter().enumerate() {
         let (limb, place) = (j / 16, 8 * (j % 16) as u32);
         let (start, to) = (8 * j, bits.len().min(8 * j + 8));
         if start < to {
@@ -119,7 +119,7 @@ pub fn signextend<F: PrimeField, CS: ConstraintSystem<F>>(
         }
         let filled = keep.complement().times(from_u256::<F>(&(U256::from(255) << place as usize)));
         fills[limb] = fills[limb].plus(&filled);
-        keep = keep.minus(&flags[j]);
+        keep = keep.minus(flag);
     }
     let short = meaning(Opcode::Signextend, [k.value().map(|k| k & U256::from(31)), a.value()]);
     let mut parts = Vec::with_capacity(2);

@@ -2,16 +2,17 @@
 
 use bellpepper_core::ConstraintSystem;
 use ff::PrimeField;
-use zvm_ir::{Imm, Opcode, Type};
+use zvm_ir::{Imm, Opcode, Type, eval};
 
 use super::word::Word;
 use super::{arith, bitwise, bytes, compare, div, exp, select, shift};
 use crate::error::CircuitError;
 
-/// The result of a pure instruction, constrained. `result` is the type written at the instruction.
+/// The result of a pure instruction, constrained. `result` is the type written at the instruction. Constants fold, by the
+/// reference semantics, and cost nothing.
 ///
 /// # Errors
-/// `NotProvable` for an instruction without a gadget (those with effects, and Keccak), `Malformed` if operands, immediate
+/// `NotProvable` for an instruction without a gadget (those with effects, and Keccak of anything but constants), `Malformed` if operands, immediate
 /// or result type do not fit the instruction's row, `Synthesis` if a gadget could not be synthesised.
 pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
@@ -34,6 +35,13 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         [a, b, c] => Ok((a, b, c)),
         _ => Err(malformed()),
     };
+    let constants: Option<Vec<_>> = args.iter().map(Word::as_constant).collect();
+    if let Some(constants) = constants
+        && let Ok(value) = eval(opcode, imm, &constants, Some(result))
+        && result.holds(&value)
+    {
+        return Ok(Word::constant(width, value));
+    }
     let word = match opcode {
         Opcode::Iconst => match imm {
             Imm::Word(value) if result.holds(&value) => Word::constant(width, value),
