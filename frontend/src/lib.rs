@@ -1,0 +1,153 @@
+//! The frontend: EVM runtime bytecode → ZVM IR, or the reasons why not.
+//!
+//! The stages, each in its file, in the order they run:
+//!
+//! 1. `decode`: bytes → instructions and basic blocks, with revm's opcode table and jump analysis.
+//! 2. `effects`: one block → its effect on a symbolic entry stack.
+//! 3. `summaries`: how control leaves each block through the stack it was entered with.
+//! 4. `functions` (with `heights`): which blocks form which function, what every jump is, where the stack runs out.
+//! 5. `liveness`, 6. `ssa`: values instead of a stack.
+//!
+//! A lift is checked: every jump that can be reached goes to a known set of targets, or the lift is refused with the
+//! jumps named. This crate knows nothing about lowering, circuits, files or artifacts.
+
+mod decode;
+mod effects;
+mod error;
+mod expr;
+mod functions;
+mod gas;
+mod heights;
+mod items;
+mod liveness;
+mod plan;
+mod report;
+mod ssa;
+mod subset;
+mod summaries;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zvm_ir::{Module, Pc};
+
+pub use error::LiftError;
+pub use report::{Problem, Report, Ring};
+pub use subset::{Fork, Row, Status, row_of, subset_markdown};
+
+use decode::{Code, Inst, Kind};
+use expr::Arena;
+use plan::Plan;
+use summaries::Summaries;
+
+/// The longest bytecode that is lifted, in bytes: forty times what the mainnet allows.
+pub const CODE_LIMIT: usize = 1 << 20;
+
+/// How to lift.
+#[derive(Clone, Debug, Default)]
+pub struct LiftOptions {
+    /// The fork that decides which opcodes exist.
+    pub fork: Fork,
+    /// Parts of the code (start and length in bytes) that deployment fills in: immutables and library addresses. A
+    /// program that can reach an instruction with such a part is refused; without this list, zeros are zeros.
+    pub placeholders: Vec<(Pc, u32)>,
+    /// Names for functions by the `pc` of their first instruction; `fn_<pc>` otherwise.
+    pub names: BTreeMap<Pc, String>,
+}
+
+/// A program that was lifted.
+#[derive(Clone, Debug)]
+pub struct Lifted {
+    /// The IR. It passes the verifier.
+    pub module: Module,
+    /// What was found out on the way.
+    pub report: Report,
+    /// For each jump that can be executed, and each JUMPI that can be passed: its `pc` and that of the instruction it
+    /// goes to. Every such step of every execution is in the set.
+    pub edges: BTreeSet<(Pc, Pc)>,
+    /// Where the compiler's metadata trailer starts, if there is one. Nothing before it is data for certain.
+    pub metadata: Option<Pc>,
+}
+
+/// Lifts runtime bytecode.
+///
+/// The same bytes and options give the same module, to the byte of its text.
+///
+/// # Errors
+/// See [`LiftError`]. Any bytes may be given; none make it panic, or use time or memory without bound.
+pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
+    if code.len() > CODE_LIMIT {
+        return Err(LiftError::TooLong { len: code.len(), limit: CODE_LIMIT });
+    }
+    let code = Code::new(code, options.fork);
+    let mut arena = Arena::new();
+    let table = Summaries::compute(&code, &mut arena)?;
+    let plan = functions::plan(&code, &mut arena, &table)?;
+    finish(&code, &arena, &table, plan, options)
+}
+
+fn finish(
+    code: &Code,
+    arena: &Arena,
+    table: &Summaries,
+    plan: Plan,
+    options: &LiftOptions,
+) -> Result<Lifted, LiftError> {
+    let block = |node: u32| table.blocks.get(&plan.nodes[node as usize].pc).map(|(block, _)| block);
+    let live: BTreeSet<u32> = plan.reachable();
+    let insts: BTreeMap<Pc, Inst> = live
+        .iter()
+        .filter(|&&node| plan.nodes[node as usize].trap.is_none())
+        .filter_map(|&node| block(node))
+        .flat_map(|block| block.insts.iter().map(|inst| (inst.pc, *inst)))
+        .collect();
+    for &(start, len) in &options.placeholders {
+        let end = start.saturating_add(len);
+        let first = start.saturating_sub(33);
+        for (&pc, inst) in insts.range(first..end) {
+            if matches!(inst.kind, Kind::Push(_)) && pc < end && start < code.inst(pc).1 {
+                return Err(LiftError::Placeholder { start, end });
+            }
+        }
+    }
+    let problems = report::opcode_problems(code, &insts.keys().copied().collect());
+    let rejected: Vec<_> = problems.iter().filter(|problem| problem.ring == Ring::L1).cloned().collect();
+    if !rejected.is_empty() {
+        return Err(LiftError::Subset { problems: rejected });
+    }
+    let liveness = liveness::analyse(&plan, arena, block);
+    let module = ssa::build(code, &plan, arena, &liveness, block, &options.names)?;
+    let misuses = gas::misuses(&module);
+    if !misuses.is_empty() {
+        let problem = |pc| Problem {
+            ring: Ring::L1,
+            pc: Some(pc),
+            opcode: code.name(pc).to_owned(),
+            reason: "it uses the remaining gas for something else than the gas of a call".to_owned(),
+            help: "gas is not part of an outcome: remove what depends on `gasleft()`".to_owned(),
+        };
+        return Err(LiftError::Subset { problems: misuses.into_iter().map(problem).collect() });
+    }
+    let pcs: BTreeSet<Pc> = live.iter().map(|&node| plan.nodes[node as usize].pc).collect();
+    let report = Report {
+        l1_ring: true,
+        proof_ring: problems.is_empty(),
+        problems,
+        blocks: pcs.len(),
+        ir_blocks: module.funcs.values().map(|function| function.layout.len()).sum(),
+        functions: module.funcs.len(),
+        jumps: insts.values().filter(|inst| matches!(inst.kind, Kind::Jump | Kind::Jumpi)).count(),
+        unresolved: 0,
+    };
+    Ok(Lifted { module, report, edges: plan.edges, metadata: code.metadata() })
+}
+
+/// What can be said of runtime bytecode in both rings; never fails.
+pub fn check(code: &[u8], options: &LiftOptions) -> Report {
+    match lift(code, options) {
+        Ok(lifted) => lifted.report,
+        Err(error) => {
+            let code = (code.len() <= CODE_LIMIT).then(|| Code::new(code, options.fork));
+            Report::failed(&error, code.as_ref())
+        }
+    }
+}
