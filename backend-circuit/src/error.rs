@@ -6,6 +6,7 @@ use zvm_ir::{Opcode, VerifyError};
 
 use crate::cs::Unsatisfied;
 use crate::legalize::Unprovable;
+use crate::nova::Reason;
 
 /// An error of the circuit backend.
 #[derive(Debug, thiserror::Error)]
@@ -46,4 +47,33 @@ pub enum CircuitError {
     /// What the circuit says differs from what was expected of it. A bug of this crate.
     #[error("the circuit and the interpreter disagree: {0}")]
     Disagreement(&'static str),
+    /// The caller ended proving.
+    #[error("proving was interrupted")]
+    Interrupted,
+    /// A proof was asked for that has no steps. A fault of the caller.
+    #[error("a proof needs at least one step")]
+    NoSteps,
+    /// The proof system could not make a proof or its parameters.
+    #[error("proving failed: {0}")]
+    Proving(Reason),
+    /// The proof is not valid for what it was verified against. The fault of whoever made it.
+    #[error("the proof is not valid: {0}")]
+    Rejected(Reason),
+    /// The proof made the verifier stumble, which no valid proof does. The fault of whoever made it.
+    #[error("the proof is malformed")]
+    MalformedProof,
+    /// The bytes are no proof. The fault of whoever made them.
+    #[error("the proof cannot be read: {0}")]
+    UnreadableProof(String),
+    /// A proof could not be written as bytes. A bug of this crate or its libraries.
+    #[error("the proof cannot be encoded: {0}")]
+    Encoding(String),
+    /// The parameter cache cannot be used.
+    #[error("cannot write {}: {source}", path.display())]
+    Cache {
+        /// The file or directory.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
 }

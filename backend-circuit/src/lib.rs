@@ -8,6 +8,7 @@
 //! | slots in a step | [`plan`], [`step`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
+//! | proving and verifying | [`prover`] over [`nova`] |
 //!
 //! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark.
 
@@ -26,7 +27,9 @@ pub mod lower;
 pub mod nova;
 pub mod plan;
 pub mod program;
+pub mod prover;
 pub mod region;
 pub mod registers;
 pub mod statement;
 pub mod step;
+pub mod usage;

@@ -9,6 +9,7 @@ use crate::error::CircuitError;
 use crate::execute::Call;
 use crate::gadgets::Lc;
 use crate::lower::{self, State};
+use crate::nova::Step;
 use crate::plan::Plan;
 use crate::program::Program;
 
@@ -23,17 +24,13 @@ pub struct StepCircuit {
     pub call: Option<Arc<Call>>,
 }
 
-impl StepCircuit {
-    /// Appends a step's constraints: `z` is the state before it, the result the state after it.
-    ///
-    /// # Errors
-    /// See [`lower::slot`].
-    pub fn constrain<F: PrimeField, CS: ConstraintSystem<F>>(
-        &self,
-        cs: &mut CS,
-        z: Vec<Lc<F>>,
-    ) -> Result<Vec<Lc<F>>, CircuitError> {
-        let mut state = State::from_elements(z).ok_or(SynthesisError::Unsatisfiable)?;
+impl<F: PrimeField> Step<F> for StepCircuit {
+    fn arity(&self) -> usize {
+        self.program.arity()
+    }
+
+    fn synthesize<CS: ConstraintSystem<F>>(&self, cs: &mut CS, z: &[Lc<F>]) -> Result<Vec<Lc<F>>, CircuitError> {
+        let mut state = State::from_elements(z.to_vec()).ok_or(SynthesisError::Unsatisfiable)?;
         for (index, region) in self.plan.iter().enumerate() {
             let mut cs = cs.namespace(|| format!("slot {index} {region}"));
             state = lower::slot(&mut cs, &self.program, region, &state, self.call.as_deref())?;
