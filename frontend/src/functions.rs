@@ -32,6 +32,8 @@ const ROUND_LIMIT: usize = 2_000;
 const COPIED_HALT: usize = 40;
 /// Items of the stack deeper than this are not followed: the EVM's stack has 1024.
 const SLOT_LIMIT: u32 = 1024;
+/// How many slots are added to one block in one round.
+const DEMAND_LIMIT: usize = 32;
 /// Calls that follow one edge.
 const CHAIN_LIMIT: usize = 64;
 
@@ -114,6 +116,8 @@ struct Found {
     varying: BTreeSet<(NodeId, u32)>,
     /// Nodes at which functions start.
     functions: BTreeSet<NodeId>,
+    /// Nodes at which functions start if what is not known stays so.
+    doubtful: BTreeSet<NodeId>,
     /// Jumps to a value that is not known, by node.
     unresolved: BTreeSet<(NodeId, Pc)>,
     /// Returns that are not among the exits of their function, by node.
@@ -154,12 +158,12 @@ impl Binder<'_> {
         if self.nodes.len() >= NODE_LIMIT {
             return Err(LiftError::Budget { what: "blocks", limit: NODE_LIMIT, pc: key.pc });
         }
-        let Some((block, effect)) = self.table.blocks.get(&key.pc) else {
+        let Some((block, effect)) = self.table.blocks.get(&key.pc).zip(self.table.effect(key.pc)) else {
             return Err(LiftError::Internal { pc: key.pc, what: "a block has no summary" });
         };
         let effect = if key.facts.is_empty() { effect.clone() } else { interpret(block, &key.facts, self.arena) };
         let leaves = self.possible(key.pc, &key.facts);
-        let labels = leaves.iter().flat_map(|leave| self.arena.slots(leave.target)).collect();
+        let labels = self.own_labels(&leaves);
         let (flags, varying) = (BTreeSet::new(), BTreeSet::new());
         self.nodes.push(Node { key: key.clone(), effect, leaves, labels, flags, varying });
         self.infos.push(None);
@@ -176,7 +180,9 @@ impl Binder<'_> {
                 None => true,
             })
         };
-        self.table.leaves.get(&pc).map_or(&[][..], Vec::as_slice).iter().filter(possible).cloned().collect()
+        let pointers = self.table.pointers(self.arena, pc);
+        let known = facts.iter().filter(|(slot, _)| pointers.contains(slot)).map(|(&s, &f)| (s, f)).collect();
+        self.table.leaves(pc, &known).iter().filter(possible).cloned().collect()
     }
 
     /// The node for an arrival at the block at `pc` with `stack`.
@@ -185,22 +191,30 @@ impl Binder<'_> {
             .table
             .blocks
             .get(&pc)
+            .zip(self.table.effect(pc))
             .ok_or(LiftError::Internal { pc, what: "a block was entered that has no summary" })?;
         if matches!(effect.end, End::Halt) && block.insts.len() <= COPIED_HALT {
             return self.node(Key { pc, facts: Facts::new(), copy: Copy::Of(at.owner) });
         }
-        let all = self.table.leaves.get(&pc).map_or(&[][..], Vec::as_slice);
+        let mut pointers = Facts::new();
+        for slot in self.table.pointers(self.arena, pc) {
+            let item = stack.get(self.arena, slot);
+            if let Some(word) = self.arena.as_const(item) {
+                pointers.insert(slot, Fact::Is(word));
+            }
+        }
+        let all = self.table.leaves(pc, &pointers);
         let guarded: BTreeSet<u32> = all.iter().flat_map(|leave| leave.guards.keys().copied()).collect();
         let total = all.len();
-        let mut known = Facts::new();
+        let mut known = pointers.clone();
         for slot in guarded {
-            if let Some(truth) = self.truth(at, stack, slot) {
+            if let Some(truth) = self.truth(at, stack, slot).filter(|_| !pointers.contains_key(&slot)) {
                 known.insert(slot, if truth { Fact::NonZero } else { Fact::Is(Word::ZERO) });
             }
         }
         // A copy is worth it only if it leaves fewer ways out.
         if self.possible(pc, &known).len() == total {
-            known.clear();
+            known = pointers;
         }
         self.node(Key { pc, facts: known, copy: Copy::Shared })
     }
@@ -254,20 +268,48 @@ impl Binder<'_> {
 
     /// Takes over what a round found; whether another one is needed.
     fn learn(&mut self) -> bool {
-        let mut learned = false;
+        let Found { missing, arrivals, varying, functions, doubtful, .. } = &mut self.found;
+        let (missing, arrivals) = (core::mem::take(missing), core::mem::take(arrivals));
+        let (varying, functions, doubtful) =
+            (core::mem::take(varying), core::mem::take(functions), core::mem::take(doubtful));
+        if !functions.is_empty() {
+            // With other functions, other slots are needed.
+            for at in 0..self.nodes.len() {
+                self.nodes[at].labels = self.own_labels(&self.nodes[at].leaves);
+                self.nodes[at].flags.clear();
+                self.nodes[at].varying.clear();
+            }
+            self.functions.extend(functions);
+            return true;
+        }
+        let mut learned = self.demand(missing, arrivals);
+        for (node, slot) in varying {
+            learned |= self.nodes[node as usize].varying.insert(slot);
+        }
+        if !learned {
+            learned = !doubtful.is_empty();
+            self.functions.extend(doubtful);
+        }
+        learned
+    }
+
+    /// Follows the missing slots from now on, in the blocks before as well: what a block needs to know of its stack,
+    /// those need to know of theirs. Whether there are new ones.
+    fn demand(&mut self, missing: BTreeSet<(NodeId, u32, bool)>, arrivals: Vec<(NodeId, NodeId, Stack)>) -> bool {
         let mut ways_in: BTreeMap<NodeId, Vec<(NodeId, Stack)>> = BTreeMap::new();
-        for (from, to, stack) in core::mem::take(&mut self.found.arrivals) {
+        for (from, to, stack) in arrivals {
             ways_in.entry(to).or_default().push((from, stack));
         }
-        // What a block needs to know of its stack, the blocks before it need to know of theirs.
-        let mut pending: Vec<_> = core::mem::take(&mut self.found.missing).into_iter().collect();
+        let mut learned: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut pending: Vec<_> = missing.into_iter().collect();
         while let Some((node, slot, label)) = pending.pop() {
             let data = &mut self.nodes[node as usize];
             let slots = if label { &mut data.labels } else { &mut data.flags };
-            if slot >= SLOT_LIMIT || !slots.insert(slot) {
+            let count = learned.get(&node).copied().unwrap_or(0);
+            if slot >= SLOT_LIMIT || count >= DEMAND_LIMIT || !slots.insert(slot) {
                 continue;
             }
-            learned = true;
+            learned.insert(node, count + 1);
             if !label && self.functions.contains(&node) {
                 continue;
             }
@@ -278,26 +320,11 @@ impl Binder<'_> {
                 }
             }
         }
-        for (node, slot) in core::mem::take(&mut self.found.varying) {
-            learned |= self.nodes[node as usize].varying.insert(slot);
-        }
-        let functions = core::mem::take(&mut self.found.functions);
-        // Where something was missing, classes are not what they will be: no function is concluded from them.
-        if !learned {
-            for node in functions {
-                learned |= self.functions.insert(node);
-            }
-            if learned {
-                for at in 0..self.nodes.len() {
-                    let labels =
-                        self.nodes[at].leaves.iter().flat_map(|leave| self.arena.slots(leave.target)).collect();
-                    self.nodes[at].labels = labels;
-                    self.nodes[at].flags.clear();
-                    self.nodes[at].varying.clear();
-                }
-            }
-        }
-        learned
+        !learned.is_empty()
+    }
+
+    fn own_labels(&self, leaves: &[Leave]) -> BTreeSet<u32> {
+        leaves.iter().flat_map(|leave| self.arena.slots(leave.target)).collect()
     }
 
     /// Propagates classes with the functions and slots known so far.
@@ -375,6 +402,12 @@ impl Binder<'_> {
                 then.push(Next::Never);
                 continue;
             }
+            if leave.pointer {
+                // A call through a pointer that is not known here.
+                self.found.unresolved.insert((at.node, leave.pc));
+                then.push(Next::Never);
+                continue;
+            }
             let target = self.arena.subst(leave.target, stack);
             let after = stack.then(self.arena, &leave.stack);
             then.push(self.next(at, Target::Jump(target), &after, depth + 1)?);
@@ -391,11 +424,16 @@ impl Binder<'_> {
         };
         let labels = &self.nodes[to as usize].labels;
         // The height matters where control leaves the function through the stack.
-        let differs = old.owner != at.owner
-            || (!labels.is_empty() && old.height != height)
-            || labels.iter().any(|slot| old.classes.get(slot) != classes.get(slot));
-        if differs {
+        if old.owner != at.owner || (!labels.is_empty() && old.height != height) {
             self.found.functions.insert(to);
+        }
+        for slot in labels {
+            let pair = (old.classes.get(slot), classes.get(slot));
+            if pair.0 != pair.1 {
+                // What is not known may become known in a later round.
+                let known = pair.0 != Some(&TOP) && pair.1 != Some(&TOP);
+                if known { &mut self.found.functions } else { &mut self.found.doubtful }.insert(to);
+            }
         }
         for (slot, class) in &classes {
             if !labels.contains(slot) && old.classes.get(slot) != Some(class) {
@@ -410,12 +448,17 @@ impl Binder<'_> {
         let height = at.height + stack.delta();
         let leaves = self.nodes[at.owner as usize].leaves.clone();
         for (exit, leave) in leaves.iter().enumerate() {
-            if leave.stack.delta() == height && self.class(leave.target, at.owner, &own, true) == class {
+            if !leave.pointer
+                && leave.stack.delta() == height
+                && self.class(leave.target, at.owner, &own, true) == class
+            {
                 return Next::Ret(exit);
             }
         }
         // In the program itself the target lies below the bottom of the stack: the check of heights finds the trap.
-        if at.owner != ROOT {
+        if leaves.iter().any(|leave| leave.pointer) {
+            self.found.unresolved.insert((at.node, at.pc));
+        } else if at.owner != ROOT {
             self.found.lost.insert((at.node, at.pc));
         }
         Next::Never

@@ -92,7 +92,7 @@ fn finish(
     plan: Plan,
     options: &LiftOptions,
 ) -> Result<Lifted, LiftError> {
-    let block = |node: u32| table.blocks.get(&plan.nodes[node as usize].pc).map(|(block, _)| block);
+    let block = |node: u32| table.blocks.get(&plan.nodes[node as usize].pc);
     let live: BTreeSet<u32> = plan.reachable();
     let insts: BTreeMap<Pc, Inst> = live
         .iter()

@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use zvm_ir::Pc;
+use zvm_ir::{Pc, Word};
 
 use crate::decode::{Code, CodeBlock};
-use crate::effects::{Edge, Effect, Facts, Target, decided, interpret};
+use crate::effects::{Edge, Effect, Fact, Facts, Target, decided, interpret};
 use crate::error::LiftError;
 use crate::expr::{Arena, Expr, Stack, TOP};
 
@@ -26,78 +26,81 @@ pub(crate) struct Leave {
     pub(crate) stack: Stack,
     /// Slots of the entry stack that are zero (`false`) or not (`true`) on every path that leaves this way.
     pub(crate) guards: BTreeMap<u32, bool>,
+    /// Whether it is a call through a function pointer: an address to come back to lies on the stack. What happens after
+    /// it is known only where the pointer is, so the stack is not kept.
+    pub(crate) pointer: bool,
     /// A jump that does it.
     pub(crate) pc: Pc,
 }
 
+/// A block, with the function pointers among the items it is entered with.
+pub(crate) type Variant = (Pc, Facts);
+
 /// Where an edge leads: the blocks it enters, directly and by returns of those, and the ways it leaves.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Trail {
-    /// Blocks entered, with the stack over the entry stack of the block that the edge starts from.
-    pub(crate) arrivals: Vec<(Pc, Stack)>,
+#[derive(Debug, Default)]
+struct Trail {
+    /// The blocks whose exits were used, those that are not in the table yet included.
+    uses: Vec<Variant>,
     /// Jumps to an item of the entry stack.
-    pub(crate) leaves: Vec<Leave>,
-    /// Jumps to a value that is not known.
-    pub(crate) unresolved: Vec<Pc>,
+    leaves: Vec<Leave>,
 }
 
 /// More exits of one block than this are not a compiler's output.
 const EXIT_LIMIT: usize = 24;
 /// A single edge is followed through at most this many returns.
 const TRAIL_LIMIT: usize = 512;
-/// How often blocks are interpreted or composed again before the program is given up.
+/// How often blocks are composed before the program is given up.
 const WORK_LIMIT: usize = 400_000;
 
 /// The exits of every block that can be reached.
 #[derive(Debug, Default)]
 pub(crate) struct Summaries {
     /// The blocks, by their first instruction.
-    pub(crate) blocks: BTreeMap<Pc, (CodeBlock, Effect)>,
-    /// The exits of each.
-    pub(crate) leaves: BTreeMap<Pc, Vec<Leave>>,
+    pub(crate) blocks: BTreeMap<Pc, CodeBlock>,
+    effects: BTreeMap<Variant, Effect>,
+    leaves: BTreeMap<Variant, Vec<Leave>>,
 }
 
 impl Summaries {
     /// Computes the table for everything reachable from the start of the code.
     pub(crate) fn compute(code: &Code, arena: &mut Arena) -> Result<Self, LiftError> {
         let mut table = Self::default();
-        let mut users: BTreeMap<Pc, BTreeSet<Pc>> = BTreeMap::new();
-        let mut queue = VecDeque::from([0]);
-        let mut queued = BTreeSet::from([0]);
+        let mut users: BTreeMap<Variant, BTreeSet<Variant>> = BTreeMap::new();
+        let start: Variant = (0, Facts::new());
+        let mut queued = BTreeSet::from([start.clone()]);
+        let mut queue = VecDeque::from([start]);
         let mut work = 0;
-        while let Some(pc) = queue.pop_front() {
-            queued.remove(&pc);
+        while let Some(variant) = queue.pop_front() {
+            queued.remove(&variant);
             work += 1;
+            let pc = variant.0;
             if work > WORK_LIMIT {
                 return Err(LiftError::Budget { what: "compositions of blocks", limit: WORK_LIMIT, pc });
             }
-            let (_, effect) = table.blocks.entry(pc).or_insert_with(|| {
-                let block = code.block(pc);
-                let effect = interpret(&block, &Facts::new(), arena);
-                (block, effect)
-            });
+            let block = table.blocks.entry(pc).or_insert_with(|| code.block(pc));
+            let effect = table.effects.entry(variant.clone()).or_insert_with(|| interpret(block, &variant.1, arena));
             let edges = effect.end.edges().to_vec();
             let mut changed = false;
             for edge in &edges {
-                let trail = table.follow(code, arena, edge, &Facts::new())?;
-                for &(to, _) in &trail.arrivals {
-                    users.entry(to).or_default().insert(pc);
-                    if !table.blocks.contains_key(&to) && queued.insert(to) {
-                        queue.push_back(to);
+                let trail = table.follow(code, arena, edge)?;
+                for used in trail.uses {
+                    if !table.effects.contains_key(&used) && queued.insert(used.clone()) {
+                        queue.push_back(used.clone());
                     }
+                    users.entry(used).or_default().insert(variant.clone());
                 }
+                let list = table.leaves.entry(variant.clone()).or_default();
                 for leave in trail.leaves {
-                    let list = table.leaves.entry(pc).or_default();
                     changed |= merge(arena, list, leave);
-                    if list.len() > EXIT_LIMIT {
-                        return Err(LiftError::Budget { what: "ways to leave a block", limit: EXIT_LIMIT, pc });
-                    }
+                }
+                if list.len() > EXIT_LIMIT {
+                    return Err(LiftError::Budget { what: "ways to leave a block", limit: EXIT_LIMIT, pc });
                 }
             }
             if changed {
-                for &user in users.get(&pc).into_iter().flatten() {
-                    if queued.insert(user) {
-                        queue.push_back(user);
+                for user in users.get(&variant).into_iter().flatten() {
+                    if queued.insert(user.clone()) {
+                        queue.push_back(user.clone());
                     }
                 }
             }
@@ -105,28 +108,44 @@ impl Summaries {
         Ok(table)
     }
 
-    /// Follows an edge of a block of whose entry stack `facts` are known, through the exits that are in the table.
-    pub(crate) fn follow(
-        &self,
-        code: &Code,
-        arena: &mut Arena,
-        edge: &Edge,
-        facts: &Facts,
-    ) -> Result<Trail, LiftError> {
+    /// The effect of the block at `pc` when nothing is known of its entry stack.
+    pub(crate) fn effect(&self, pc: Pc) -> Option<&Effect> {
+        self.effects.get(&(pc, Facts::new()))
+    }
+
+    /// The exits of a block of whose entry stack `facts` are known; those that the facts contradict are not left out.
+    pub(crate) fn leaves(&self, pc: Pc, facts: &Facts) -> &[Leave] {
+        let known = self.leaves.get(&(pc, Facts::new())).map_or(&[][..], Vec::as_slice);
+        if facts.is_empty() {
+            return known;
+        }
+        self.leaves.get(&(pc, facts.clone())).map_or(known, Vec::as_slice)
+    }
+
+    /// The slots of the block's entry stack that hold function pointers.
+    pub(crate) fn pointers(&self, arena: &Arena, pc: Pc) -> BTreeSet<u32> {
+        let leaves = self.leaves(pc, &Facts::new()).iter().filter(|leave| leave.pointer);
+        leaves.flat_map(|leave| arena.slots(leave.target)).collect()
+    }
+
+    /// Follows an edge through the exits that are in the table.
+    fn follow(&self, code: &Code, arena: &mut Arena, edge: &Edge) -> Result<Trail, LiftError> {
         let mut trail = Trail::default();
         let mut seen = BTreeSet::new();
         let guards: BTreeMap<u32, bool> = edge.guard.into_iter().collect();
-        let mut pending = vec![(edge.target, edge.stack.clone(), guards, edge.pc)];
-        while let Some((target, stack, guards, pc)) = pending.pop() {
+        let mut pending = vec![(edge.target, edge.stack.clone(), guards, edge.pc, false)];
+        while let Some((target, stack, guards, pc, pointer)) = pending.pop() {
             let to = match resolve(code, arena, target) {
                 Resolved::Block(to) => to,
-                Resolved::Bad => continue,
-                Resolved::Unknown => {
-                    trail.unresolved.push(pc);
-                    continue;
-                }
+                Resolved::Bad | Resolved::Unknown => continue,
                 Resolved::Entry(target) => {
-                    trail.leaves.push(Leave { target, stack, guards, pc });
+                    // Code goes on after the jump that leaves: somebody is to come back there.
+                    let back = Word::from(pc + 1);
+                    let pointer = pointer
+                        || (code.is_jumpdest(pc + 1)
+                            && stack.top_down().any(|item| arena.as_const(item) == Some(back)));
+                    let stack = if pointer { Stack::default() } else { stack };
+                    trail.leaves.push(Leave { target, stack, guards, pointer, pc });
                     continue;
                 }
             };
@@ -136,14 +155,27 @@ impl Summaries {
             if seen.len() > TRAIL_LIMIT {
                 return Err(LiftError::Budget { what: "returns through one jump", limit: TRAIL_LIMIT, pc });
             }
-            for leave in self.leaves.get(&to).into_iter().flatten() {
-                if let Some(guards) = compose_guards(arena, leave, &stack, facts, &guards) {
-                    let target = arena.subst(leave.target, &stack);
-                    let after = stack.then(arena, &leave.stack);
-                    pending.push((Target::Jump(target), after, guards, leave.pc));
+            let mut facts = Facts::new();
+            for slot in self.pointers(arena, to) {
+                let item = stack.get(arena, slot);
+                if let Some(word) = arena.as_const(item) {
+                    facts.insert(slot, Fact::Is(word));
                 }
             }
-            trail.arrivals.push((to, stack));
+            if !facts.is_empty() {
+                trail.uses.push((to, Facts::new()));
+            }
+            let used = (to, facts);
+            for leave in self.leaves.get(&used).into_iter().flatten() {
+                if let Some(guards) = compose_guards(arena, leave, &stack, &Facts::new(), &guards) {
+                    let target = arena.subst(leave.target, &stack);
+                    let after = if leave.pointer { Stack::default() } else { stack.then(arena, &leave.stack) };
+                    if !leave.pointer || arena.as_const(target).is_none() {
+                        pending.push((Target::Jump(target), after, guards, leave.pc, leave.pointer));
+                    }
+                }
+            }
+            trail.uses.push(used);
         }
         Ok(trail)
     }
@@ -203,7 +235,9 @@ pub(crate) fn compose_guards(
 
 /// Adds an exit to a list. Exits to the same target with the same height are one, of which is kept what they agree on.
 fn merge(arena: &mut Arena, list: &mut Vec<Leave>, new: Leave) -> bool {
-    let same = |old: &&mut Leave| old.target == new.target && old.stack.delta() == new.stack.delta();
+    let same = |old: &&mut Leave| {
+        old.target == new.target && old.pointer == new.pointer && old.stack.delta() == new.stack.delta()
+    };
     let Some(old) = list.iter_mut().find(same) else {
         list.push(new);
         return true;
