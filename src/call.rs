@@ -6,7 +6,7 @@
 use alloy_dyn_abi::{DynSolType, DynSolValue, FunctionExt, JsonAbiExt, Specifier};
 use alloy_json_abi::{Function, JsonAbi};
 use serde_json::{Map, Value};
-use zvm_ir::outcome::Address;
+use zvm_ir::outcome::{Address, Halt, Outcome};
 use zvm_ir::{Env, Word};
 
 use crate::error::Error;
@@ -322,4 +322,52 @@ pub(crate) fn scalar(value: &Value) -> Option<String> {
         Value::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// What a person reads in an outcome's data, where the interface or a convention tells: decoded results, a revert reason, a
+/// panic, a custom error.
+pub fn explain(outcome: &Outcome, calldata: &[u8], abi: Option<&JsonAbi>) -> Option<String> {
+    let selector = |data: &[u8]| data.first_chunk::<4>().copied();
+    match outcome.halt {
+        Halt::Trap => None,
+        Halt::Return => {
+            let function = abi?.function_by_selector(selector(calldata)?.into())?;
+            let values = decode_output(function, &outcome.data).filter(|values| !values.is_empty())?;
+            Some(format!("{} = {}", function.name, values.join(", ")))
+        }
+        Halt::Revert => {
+            let found = selector(&outcome.data)?;
+            if let Some(error) = abi.and_then(|abi| abi.errors().find(|error| error.selector() == found)) {
+                let values = error.abi_decode_input(&outcome.data[4..]).ok()?;
+                return Some(format!("{}{}", error.name, show(&DynSolValue::Tuple(values))));
+            }
+            let (name, ty) = match found {
+                [0x08, 0xc3, 0x79, 0xa0] => ("Error", DynSolType::String),
+                [0x4e, 0x48, 0x7b, 0x71] => ("Panic", DynSolType::Uint(256)),
+                _ => return None,
+            };
+            let value = ty.abi_decode_params(&outcome.data[4..]).ok()?;
+            let meaning = match &value {
+                DynSolValue::Uint(code, _) => panic_meaning(code).map(|text| format!(": {text}")).unwrap_or_default(),
+                _ => String::new(),
+            };
+            Some(format!("{name}({}){meaning}", show(&value)))
+        }
+    }
+}
+
+/// Solidity's panic codes.
+fn panic_meaning(code: &Word) -> Option<&'static str> {
+    Some(match u8::try_from(*code).ok()? {
+        0x01 => "assertion failed",
+        0x11 => "arithmetic overflow",
+        0x12 => "division by zero",
+        0x21 => "value outside an enum",
+        0x22 => "malformed storage bytes",
+        0x31 => "pop of an empty array",
+        0x32 => "index out of bounds",
+        0x41 => "too much memory",
+        0x51 => "call of an uninitialised function",
+        _ => return None,
+    })
 }

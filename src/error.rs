@@ -1,11 +1,18 @@
 //! Everything that can go wrong, with a stable code, a place and advice.
 //!
-//! Codes: ZV01xx frontend, ZV05xx EVM backend, ZV07xx input files, ZV08xx calls and states, ZV09xx executors.
+//! Codes: ZV01xx frontend, ZV02xx IR, ZV05xx EVM backend, ZV06xx circuit backend, ZV07xx input files, ZV08xx calls and
+//! states, ZV09xx executors.
 
 use std::io;
 
-use zvm_ir::Word;
+use zvm_backend_circuit::artifact::FileError;
+use zvm_backend_circuit::error::CircuitError;
+use zvm_backend_circuit::prover;
+use zvm_backend_evm::LowerError;
+use zvm_frontend::LiftError;
 use zvm_ir::outcome::Address;
+use zvm_ir::passes::BrokenModule;
+use zvm_ir::{InterpError, ParseError, Pc, VerifyError, Word};
 
 /// An error of the public API.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +122,59 @@ pub enum Error {
         offset: usize,
     },
 
+    /// A compiled program or a proof cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: FileError,
+    },
+    /// A proof is not valid, or no proof at all.
+    #[error("{source}")]
+    Proof {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: Box<prover::VerifyError>,
+    },
+    /// ZVM text cannot be parsed.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Line and reason.
+        source: ParseError,
+    },
+    /// ZVM text breaks the rules of the IR.
+    #[error("{path}: not valid IR: {}", lines(errors))]
+    Verify {
+        /// The file.
+        path: String,
+        /// Every violation.
+        errors: Vec<VerifyError>,
+    },
+    /// The bytecode is longer than any account's code.
+    #[error("the bytecode has {len} bytes; an account's code has at most {limit} (EIP-170)")]
+    CodeSize {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The program cannot be lifted.
+    #[error(transparent)]
+    Lift(#[from] LiftError),
+    /// A pass of the optimiser broke the program: a bug.
+    #[error(transparent)]
+    Broken(#[from] BrokenModule),
+    /// The program cannot be lowered to EVM bytecode.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The program or the execution cannot be proved.
+    #[error(transparent)]
+    Circuit(#[from] CircuitError),
+
     /// A function signature cannot be read.
     #[error("`{signature}` is not a function signature: {reason}")]
     Signature {
@@ -165,6 +225,12 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// A command that takes one call was given another number.
+    #[error("one call is expected, {found} were given")]
+    OneCall {
+        /// How many there are.
+        found: usize,
+    },
     /// A call names neither calldata nor a function.
     #[error("{place}: no call: give calldata or a function signature")]
     NoCall {
@@ -202,6 +268,44 @@ pub enum Error {
     /// `revm` could not run the frame at all.
     #[error("revm: {0}")]
     Revm(String),
+    /// The interpreter gave no outcome.
+    #[error(transparent)]
+    Interp(#[from] InterpError),
+    /// The program was given as IR, so that there is no original bytecode to run.
+    #[error("the program was given as IR: there is no original bytecode to run")]
+    NoBytecode,
+    /// There is no pass of that name.
+    #[error("there is no pass `{name}`; there are: {}", names.join(", "))]
+    UnknownPass {
+        /// What was asked for.
+        name: String,
+        /// All passes.
+        names: Vec<&'static str>,
+    },
+    /// An executor was asked for that was not prepared. A fault of the caller.
+    #[error("the executor `{0}` was not prepared")]
+    NotPrepared(&'static str),
+    /// The IR means something else after a stage of the optimiser: a bug.
+    #[error("the IR {stage} differs from the IR as lifted in {difference}")]
+    StagesDiffer {
+        /// The stage.
+        stage: &'static str,
+        /// The first part of the outcome that differs.
+        difference: &'static str,
+    },
+}
+
+fn lines(errors: &[VerifyError]) -> String {
+    errors.iter().take(20).map(|error| format!("\n  {error}")).collect()
+}
+
+/// What an error points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An instruction of the bytecode.
+    Pc(Pc),
+    /// A line of a text file, counted from 1.
+    Line(usize),
 }
 
 /// What the exit code tells a script.
@@ -233,6 +337,16 @@ impl Error {
             Self::UnknownContract { .. } => "ZV0710",
             Self::NoRuntime { .. } => "ZV0711",
             Self::Unlinked { .. } => "ZV0712",
+            Self::Unreadable { .. } => "ZV0713",
+            Self::Proof { source, .. } if source.is_unreadable() => "ZV0714",
+            Self::Proof { .. } => "ZV0605",
+            Self::Parse { .. } => "ZV0201",
+            Self::Verify { .. } => "ZV0202",
+            Self::CodeSize { .. } => "ZV0100",
+            Self::Lift(error) => error.code(),
+            Self::Broken(_) => "ZV0299",
+            Self::Lower(error) => error.code(),
+            Self::Circuit(error) => circuit_code(error),
             Self::Signature { .. } => "ZV0801",
             Self::UnknownFunction { .. } => "ZV0802",
             Self::ArgumentCount { .. } => "ZV0803",
@@ -240,17 +354,41 @@ impl Error {
             Self::Value { .. } => "ZV0805",
             Self::NoCall { .. } => "ZV0806",
             Self::TwoCalls { .. } => "ZV0807",
+            Self::OneCall { .. } => "ZV0808",
             Self::OutOfGas { .. } => "ZV0901",
             Self::EnvRange { .. } => "ZV0902",
             Self::Precompile(_) => "ZV0903",
             Self::Revm(_) => "ZV0904",
+            Self::Interp(InterpError::StepLimit { .. }) => "ZV0905",
+            Self::Interp(InterpError::MemoryLimit { .. }) => "ZV0906",
+            Self::Interp(InterpError::CallDepth { .. }) => "ZV0907",
+            Self::Interp(InterpError::Foreign { .. }) => "ZV0908",
+            Self::Interp(InterpError::Eval { .. } | InterpError::Malformed { .. }) => "ZV0998",
+            Self::NoBytecode => "ZV0909",
+            Self::NotPrepared(_) => "ZV0910",
+            Self::UnknownPass { .. } => "ZV0203",
+            Self::StagesDiffer { .. } => "ZV0999",
         }
     }
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::OutOfGas { .. } | Self::TooLarge { .. } => Exit::Limit,
+            Self::OutOfGas { .. }
+            | Self::TooLarge { .. }
+            | Self::Interp(
+                InterpError::StepLimit { .. } | InterpError::MemoryLimit { .. } | InterpError::CallDepth { .. },
+            ) => Exit::Limit,
+            Self::CodeSize { .. } | Self::Lift(_) | Self::Lower(_) | Self::Interp(InterpError::Foreign { .. }) => {
+                Exit::Subset
+            }
+            Self::Circuit(error) => circuit_exit(error),
+            Self::Proof { source, .. } if source.is_unreadable() => Exit::Usage,
+            Self::Proof { .. } => Exit::No,
+            // The compiler contradicts itself.
+            Self::Broken(_)
+            | Self::StagesDiffer { .. }
+            | Self::Interp(InterpError::Eval { .. } | InterpError::Malformed { .. }) => Exit::No,
             Self::Io { .. }
             | Self::Empty { .. }
             | Self::Json { .. }
@@ -262,6 +400,12 @@ impl Error {
             | Self::UnknownContract { .. }
             | Self::NoRuntime { .. }
             | Self::Unlinked { .. }
+            | Self::Unreadable { .. }
+            | Self::Parse { .. }
+            | Self::Verify { .. }
+            | Self::NoBytecode
+            | Self::NotPrepared(_)
+            | Self::UnknownPass { .. }
             | Self::Signature { .. }
             | Self::UnknownFunction { .. }
             | Self::ArgumentCount { .. }
@@ -269,6 +413,7 @@ impl Error {
             | Self::Value { .. }
             | Self::NoCall { .. }
             | Self::TwoCalls { .. }
+            | Self::OneCall { .. }
             | Self::EnvRange { .. }
             | Self::Precompile(_)
             | Self::Revm(_) => Exit::Usage,
@@ -300,8 +445,28 @@ impl Error {
                 "the program may not halt on this input, or uses a memory offset that no execution can pay for"
             }
             Self::Precompile(_) => "choose another `--address`",
+            Self::CodeSize { .. } => "give the runtime bytecode of one contract",
+            Self::Lift(error) => error.help(),
+            Self::Interp(InterpError::Foreign { .. }) => {
+                "calls that stay in this account can be run; `--executor evm` runs the others too"
+            }
+            Self::Broken(_) | Self::StagesDiffer { .. } => "this is a bug of zvm: please report it with the program",
+            Self::NoBytecode => "choose another executor, for example `--executor ir`",
+            Self::Circuit(CircuitError::Unprovable(_)) => {
+                "calls that do not reach this instruction can be proved; `zvm check` lists all such instructions"
+            }
             Self::Io { .. }
             | Self::TooLarge { .. }
+            | Self::Unreadable { .. }
+            | Self::Proof { .. }
+            | Self::OneCall { .. }
+            | Self::Parse { .. }
+            | Self::Verify { .. }
+            | Self::Lower(_)
+            | Self::Circuit(_)
+            | Self::Interp(_)
+            | Self::NotPrepared(_)
+            | Self::UnknownPass { .. }
             | Self::Field { .. }
             | Self::UnknownFunction { .. }
             | Self::ArgumentCount { .. }
@@ -310,5 +475,81 @@ impl Error {
             | Self::Revm(_) => return None,
         };
         Some(text.to_owned())
+    }
+
+    /// What it points at.
+    pub fn place(&self) -> Option<Place> {
+        let pc = match self {
+            Self::Parse { source, .. } => return Some(Place::Line(source.line)),
+            Self::CodeSize { limit, .. } => Some(*limit as Pc),
+            Self::Lift(error) => error.pc(),
+            Self::Lower(error) => error.pc(),
+            Self::Circuit(error) => circuit_pc(error),
+            Self::Interp(error) => interp_pc(error),
+            _ => None,
+        };
+        pc.map(Place::Pc)
+    }
+}
+
+fn interp_pc(error: &InterpError) -> Option<Pc> {
+    match error {
+        InterpError::StepLimit { pc, .. }
+        | InterpError::MemoryLimit { pc }
+        | InterpError::CallDepth { pc }
+        | InterpError::Foreign { pc, .. }
+        | InterpError::Eval { pc, .. }
+        | InterpError::Malformed { pc } => *pc,
+    }
+}
+
+fn circuit_pc(error: &CircuitError) -> Option<Pc> {
+    match error {
+        CircuitError::Unprovable(unprovable) => unprovable.pc,
+        CircuitError::Execution(error) => interp_pc(error),
+        _ => None,
+    }
+}
+
+fn circuit_code(error: &CircuitError) -> &'static str {
+    match error {
+        CircuitError::NoEntry | CircuitError::Invalid(_) | CircuitError::Malformed(_) => "ZV0601",
+        CircuitError::Unprovable(_) | CircuitError::NotProvable(_) => "ZV0602",
+        CircuitError::Execution(_) => "ZV0603",
+        CircuitError::PlanLacks(_) | CircuitError::TooManySteps(_) | CircuitError::NoSteps => "ZV0604",
+        CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
+        CircuitError::UnreadableProof(_) => "ZV0606",
+        CircuitError::Cache { .. } => "ZV0607",
+        CircuitError::Interrupted => "ZV0608",
+        CircuitError::Synthesis(_)
+        | CircuitError::Unsatisfied(_)
+        | CircuitError::Disagreement(_)
+        | CircuitError::Outcome(_)
+        | CircuitError::Proving(_)
+        | CircuitError::Encoding(_) => "ZV0699",
+    }
+}
+
+fn circuit_exit(error: &CircuitError) -> Exit {
+    match error {
+        CircuitError::NoEntry
+        | CircuitError::Invalid(_)
+        | CircuitError::Malformed(_)
+        | CircuitError::NoSteps
+        | CircuitError::UnreadableProof(_)
+        | CircuitError::Cache { .. } => Exit::Usage,
+        CircuitError::Unprovable(_) | CircuitError::NotProvable(_) => Exit::Subset,
+        CircuitError::Execution(_)
+        | CircuitError::PlanLacks(_)
+        | CircuitError::TooManySteps(_)
+        | CircuitError::Interrupted => Exit::Limit,
+        CircuitError::Rejected(_)
+        | CircuitError::MalformedProof
+        | CircuitError::Synthesis(_)
+        | CircuitError::Unsatisfied(_)
+        | CircuitError::Disagreement(_)
+        | CircuitError::Outcome(_)
+        | CircuitError::Proving(_)
+        | CircuitError::Encoding(_) => Exit::No,
     }
 }

@@ -1,7 +1,7 @@
 //! INPUT: what a user gives as a program.
 //!
-//! The kind of a file is found from its content, never from its name: JSON (a compiler's output, or a compiled ZVM program), ZVM
-//! text, hex, or else raw bytecode.
+//! The kind of a file is found from its content, never from its name: a compiled ZVM program, JSON (a compiler's output),
+//! ZVM text, hex, or else raw bytecode.
 
 mod artifact;
 
@@ -12,6 +12,9 @@ use std::path::Path;
 
 use alloy_json_abi::JsonAbi;
 
+use zvm_backend_circuit::artifact::PROGRAM_MAGIC;
+
+use crate::disassembly;
 use crate::error::Error;
 
 /// The largest file that is read, in bytes. A build-info file of a large project has some ten megabytes.
@@ -33,7 +36,7 @@ pub enum Source {
     Contract(Box<Contract>),
     /// The text form of the IR.
     Text(String),
-    /// A compiled program, as `compile` writes it: the JSON document.
+    /// A compiled program, as `compile` writes it.
     Compiled(Vec<u8>),
 }
 
@@ -48,8 +51,36 @@ pub struct Contract {
     pub creation: Option<Vec<u8>>,
     /// The interface.
     pub abi: Option<JsonAbi>,
-    /// The bytes of `runtime` that the constructor fills in; `None` when the file does not tell.
-    pub immutables: Option<Vec<Range<usize>>>,
+    /// The bytes of `runtime` that the constructor fills in.
+    pub immutables: Immutables,
+}
+
+/// What is known of the bytes that a constructor fills in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Immutables {
+    /// The code is what an account holds: everything is filled in.
+    #[default]
+    Deployed,
+    /// The compiler's list; those bytes are zero.
+    Listed(Vec<Range<usize>>),
+    /// A compiler's output without a list.
+    Unlisted,
+}
+
+impl Contract {
+    /// The bytes of the runtime code that must not be taken for what they are. Without a list, each `PUSH32 0` may be one:
+    /// no compiler pushes a zero that way otherwise.
+    pub fn placeholders(&self) -> Vec<Range<usize>> {
+        match &self.immutables {
+            Immutables::Deployed => Vec::new(),
+            Immutables::Listed(ranges) => ranges.clone(),
+            Immutables::Unlisted => {
+                let zero = format!("PUSH32 0x{}", "00".repeat(32));
+                let pushes = disassembly::lines(&self.runtime).filter(|line| line.text == zero);
+                pushes.map(|line| line.pc as usize + 1..line.pc as usize + 33).collect()
+            }
+        }
+    }
 }
 
 impl Input {
@@ -74,8 +105,9 @@ impl Input {
     pub fn parse(origin: &str, bytes: Vec<u8>, contract: Option<&str>) -> Result<Self, Error> {
         let origin = origin.to_owned();
         let source = match Kind::of(&bytes) {
+            Kind::Compiled => Source::Compiled(bytes),
             Kind::Empty => return Err(Error::Empty { path: origin }),
-            Kind::Json => artifact::parse(&origin, bytes, contract)?,
+            Kind::Json => artifact::parse(&origin, &bytes, contract)?,
             Kind::Text(text) => Source::Text(text.to_owned()),
             Kind::Hex(text) => {
                 let runtime = artifact::bytecode(&origin, text, None)?;
@@ -90,6 +122,7 @@ impl Input {
 /// What the content of a file looks like.
 enum Kind<'a> {
     Empty,
+    Compiled,
     Json,
     Text(&'a str),
     Hex(&'a str),
@@ -98,6 +131,9 @@ enum Kind<'a> {
 
 impl<'a> Kind<'a> {
     fn of(bytes: &'a [u8]) -> Self {
+        if bytes.starts_with(&PROGRAM_MAGIC) {
+            return Self::Compiled;
+        }
         let printable = bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace() || *byte >= 0x80);
         let text = match std::str::from_utf8(bytes) {
             Ok(text) if printable => text.trim(),

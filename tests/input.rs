@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use zvm::call::{self, Call};
-use zvm::{Contract, Error, Input, Source, State};
+use zvm::{Contract, Error, Immutables, Input, Source, State};
 use zvm_ir::{Env, Word};
 
 fn parse(content: &str, contract: Option<&str>) -> Result<Input, Error> {
@@ -36,7 +36,7 @@ fn hex_and_binary() {
     for text in ["6001", "0x6001", " 0x60\n01 \n"] {
         let Source::Contract(found) = parse(text, None).expect(text).source else { panic!("{text}") };
         assert_eq!(found.runtime, [0x60, 1], "{text:?}");
-        assert!(found.immutables.is_none() && found.abi.is_none());
+        assert!(found.immutables == Immutables::Deployed && found.abi.is_none());
     }
     let raw = vec![0x60, 0x01, 0x00, 0xfe];
     let Source::Contract(found) = Input::parse("in", raw.clone(), None).expect("parses").source else { panic!() };
@@ -71,7 +71,7 @@ fn immutables_and_libraries() {
     });
     let foundry = json!({"abi": [], "bytecode": {"object": "0x00"}, "deployedBytecode": deployed});
     let found = contract(&foundry, None);
-    assert_eq!(found.immutables, Some(vec![2..10, 30..34]));
+    assert_eq!(found.immutables, Immutables::Listed(vec![2..10, 30..34]));
     assert_eq!(found.creation, Some(vec![0]));
 
     let mut outside = foundry.clone();
@@ -98,13 +98,21 @@ fn other_artifacts() {
     let hardhat = json!({"_format": "hh-sol-artifact-1", "contractName": "H", "abi": [], "bytecode": "0x00",
         "deployedBytecode": "0x6001", "linkReferences": {}, "deployedLinkReferences": {}});
     let found = contract(&hardhat, None);
-    assert_eq!((found.name.as_deref(), found.immutables), (Some("H"), None), "Hardhat does not tell the immutables");
+    assert_eq!(
+        (found.name.as_deref(), found.immutables),
+        (Some("H"), Immutables::Unlisted),
+        "Hardhat does not tell the immutables"
+    );
+
+    let unlisted = Contract { immutables: Immutables::Unlisted, ..contract(&hardhat, None) };
+    let zeros = Contract { runtime: [&[0x5f, 0x7f][..], &[0; 32], &[0x7f], &[1; 32]].concat(), ..unlisted };
+    assert_eq!(zeros.placeholders(), [2..34], "a PUSH32 of zero may be an immutable");
 
     let vyper = json!({"a.vy": {"bytecode": "0x00", "bytecode_runtime": "0x6001", "abi": []}, "version": "0.4"});
     assert_eq!(contract(&vyper, None).runtime, [0x60, 1]);
 
     let record = json!({"name": "R", "runtime": "6001", "immutables": [[0, 2]], "abi": []});
-    assert_eq!(contract(&record, None).immutables, Some(vec![0..2]));
+    assert_eq!(contract(&record, None).immutables, Immutables::Listed(vec![0..2]));
 
     let failed = json!({"errors": [{"severity": "warning", "message": "w"}, {"severity": "error", "message": "bad"}]});
     assert_eq!(error(&failed, None), "in: the compiler failed: bad");

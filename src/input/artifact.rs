@@ -8,14 +8,13 @@
 //! | Foundry | `deployedBytecode.object` | there |
 //! | Hardhat, Truffle | `deployedBytecode` is a string | there |
 //! | record of a bytecode collection | `runtime` | there |
-//! | compiled ZVM program | `zvma` | (the document) |
 
 use std::ops::Range;
 
 use alloy_json_abi::JsonAbi;
 use serde_json::{Map, Value};
 
-use super::{Contract, Source};
+use super::{Contract, Immutables, Source};
 use crate::error::Error;
 
 /// A place in a JSON document: the file, the path of keys, the value.
@@ -81,13 +80,10 @@ enum Layout {
 }
 
 /// Parses a JSON document.
-pub(super) fn parse(path: &str, bytes: Vec<u8>, contract: Option<&str>) -> Result<Source, Error> {
+pub(super) fn parse(path: &str, bytes: &[u8], contract: Option<&str>) -> Result<Source, Error> {
     let document: Value =
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        serde_json::from_slice(bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     let root = Place { path, at: String::new(), value: &document };
-    if root.get("zvma").is_some() {
-        return Ok(Source::Compiled(bytes));
-    }
     let candidates = candidates(&root)?;
     let found = select(path, candidates, contract)?;
     Ok(Source::Contract(Box::new(found)))
@@ -239,7 +235,7 @@ impl Candidate<'_> {
         Err(Error::Unlinked { path: code.path.to_owned(), library, offset })
     }
 
-    fn immutables(&self, len: usize) -> Result<Option<Vec<Range<usize>>>, Error> {
+    fn immutables(&self, len: usize) -> Result<Immutables, Error> {
         let references = match self.kind {
             Layout::Standard => {
                 self.place.get("evm").and_then(|evm| evm.get("deployedBytecode")?.get("immutableReferences"))
@@ -249,7 +245,13 @@ impl Candidate<'_> {
             Layout::Record => self.place.get("immutables"),
             Layout::Combined | Layout::Vyper => None,
         };
-        let Some(references) = references else { return Ok(None) };
+        let Some(references) = references else {
+            return Ok(match self.kind {
+                // A record lists them when there are any; vyper keeps immutables behind the code.
+                Layout::Record | Layout::Vyper => Immutables::Listed(Vec::new()),
+                Layout::Standard | Layout::Combined | Layout::Foundry | Layout::Flat => Immutables::Unlisted,
+            });
+        };
         let mut ranges = Vec::new();
         match references.value {
             Value::Object(by_variable) => {
@@ -269,7 +271,7 @@ impl Candidate<'_> {
             _ => return Err(references.expected("an object")),
         }
         ranges.sort_by_key(|range| range.start);
-        Ok(Some(ranges))
+        Ok(Immutables::Listed(ranges))
     }
 }
 

@@ -1,0 +1,131 @@
+//! Proofs and compiled programs: the circuit backend's proving and verifying for a [`Program`].
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zvm_backend_circuit::artifact::ProgramFile;
+use zvm_backend_circuit::execute::Call as CircuitCall;
+use zvm_backend_circuit::field::to_u256;
+use zvm_backend_circuit::nova::{self, Check};
+use zvm_backend_circuit::plan::Plan;
+use zvm_backend_circuit::program::{COMPILER, Program as CircuitProgram};
+use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions, RECURSION_ROWS};
+use zvm_backend_circuit::statement;
+
+pub use zvm_backend_circuit::artifact::{Kind, ProofFile};
+pub use zvm_backend_circuit::prover::{Expected, Progress};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::program::Program;
+use crate::state::State;
+
+/// How to prove.
+pub struct Options<'a> {
+    /// Which proof to make.
+    pub kind: Kind,
+    /// Where public parameters are kept; `None` makes them anew.
+    pub cache: Option<&'a Path>,
+    /// How many rows a step should have.
+    pub rows: u64,
+    /// Told where proving is; may end it.
+    pub progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+/// A proof, what it says and what it took.
+#[derive(Clone, Debug)]
+pub struct Proved {
+    /// The file.
+    pub file: ProofFile,
+    /// What it says.
+    pub statement: Statement,
+    /// What it took.
+    pub facts: ProveFacts,
+}
+
+/// What a proof says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement(statement::Statement);
+
+impl Statement {
+    /// The fields with their names in text and JSON: digests and roots as 0x-hex, the number of steps in decimal.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let statement::Statement {
+            program,
+            calldata_digest,
+            env_digest,
+            pre_root,
+            post_root,
+            halt,
+            outcome_digest,
+            steps,
+        } = &self.0;
+        let field = |element| format!("{:#066x}", to_u256(element));
+        vec![
+            ("program", format!("{program:#066x}")),
+            ("calldata_digest", field(calldata_digest)),
+            ("env_digest", field(env_digest)),
+            ("pre_root", field(pre_root)),
+            ("post_root", field(post_root)),
+            ("halt", halt.name().to_owned()),
+            ("outcome_digest", field(outcome_digest)),
+            ("steps", steps.to_string()),
+        ]
+    }
+}
+
+/// Where public parameters are kept unless the user says otherwise.
+pub fn default_cache() -> PathBuf {
+    nova::default_cache()
+}
+
+/// The compiled program as a file.
+pub fn of(circuit: &CircuitProgram, plan: &Plan) -> ProgramFile {
+    ProgramFile {
+        compiler: COMPILER.to_owned(),
+        text: circuit.text().to_owned(),
+        plan: plan.to_numbers(),
+        digest: circuit.circuit_digest(plan),
+    }
+}
+
+/// Proves that a call, from the empty state, has the outcome that running it gives. The plan follows the execution.
+///
+/// # Errors
+/// When the execution cannot be proved, or `options.progress` ends it.
+pub fn prove(program: &Program, call: &Call, options: Options<'_>) -> Result<Proved, Error> {
+    let circuit = Arc::new(program.circuit()?);
+    let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) };
+    let execution = circuit.execute(&call)?;
+    let plan = Arc::new(Plan::from_trace(&circuit, &execution.trace, options.rows, RECURSION_ROWS));
+    let Options { kind, cache, progress, .. } = options;
+    let options = ProveOptions { kind, cache, check: Check::EachStep, progress };
+    let prover::Proved { file, statement, facts } = prover::prove(&circuit, &plan, &call, options)?;
+    Ok(Proved { file, statement: Statement(statement), facts })
+}
+
+/// Reads a proof without verifying it: what it claims.
+///
+/// # Errors
+/// When the bytes are no proof.
+pub fn read_proof(path: &str, bytes: &[u8]) -> Result<ProofFile, Error> {
+    ProofFile::decode(bytes).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}
+
+/// Verifies a proof against a program; gives what it says and the file's content.
+///
+/// # Errors
+/// When the bytes cannot be read as a proof ([`crate::Exit::Usage`]), or are not a valid one ([`crate::Exit::No`]).
+pub fn verify(
+    path: &str,
+    bytes: &[u8],
+    program: &Program,
+    expected: &Expected,
+    cache: Option<&Path>,
+) -> Result<(Statement, ProofFile), Error> {
+    let circuit = Arc::new(program.circuit()?);
+    let (statement, file) = prover::verify(bytes, &circuit, expected, cache)
+        .map_err(|source| Error::Proof { path: path.to_owned(), source: Box::new(source) })?;
+    Ok((Statement(statement), file))
+}

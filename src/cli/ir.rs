@@ -1,0 +1,60 @@
+//! `zvm ir`: the IR as text.
+
+use clap::Args;
+use serde_json::json;
+use zvm::{Program as Loaded, Source};
+use zvm_ir::passes::{self, Goal, Moment};
+
+use super::output::Output;
+use super::{Answer, Failure, Program};
+
+/// Arguments of `ir`.
+#[derive(Debug, Args)]
+pub(crate) struct Ir {
+    #[command(flatten)]
+    program: Program,
+    /// The IR as the frontend makes it, before any pass.
+    #[arg(long, conflicts_with_all = ["pass", "circuit"])]
+    raw: bool,
+    /// The IR after the last time this pass has run.
+    #[arg(long, value_name = "NAME")]
+    pass: Option<String>,
+    /// Optimise for the circuit instead of the EVM.
+    #[arg(long)]
+    circuit: bool,
+}
+
+impl Ir {
+    pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
+        let input = self.program.read()?;
+        let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
+        let goal = if self.circuit { Goal::Circuit } else { Goal::Evm };
+        let text = match &self.pass {
+            Some(name) => self.after_pass(&program, goal, name)?,
+            // ZVM text is parsed, verified and printed back, so that a person can check an edit.
+            None if self.raw || !matches!(input.source, Source::Contract(_)) => program.module.to_string(),
+            None => program.optimized(goal).map_err(|error| Failure::about(error, &input))?.to_string(),
+        };
+        output.either(&text, || json!({ "ir": text }))?;
+        Ok(Answer::Yes)
+    }
+
+    fn after_pass(&self, program: &Loaded, goal: Goal, name: &str) -> Result<String, Failure> {
+        let Some(last) = passes::PIPELINE.iter().rposition(|pass| pass.name == name) else {
+            let mut names: Vec<_> = passes::PIPELINE.iter().map(|pass| pass.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            return Err(zvm::Error::UnknownPass { name: name.to_owned(), names }.into());
+        };
+        let mut module = program.module.clone();
+        let mut text = String::new();
+        let options = passes::Options { goal, passes: last + 1, ..passes::Options::default() };
+        passes::optimize_observed(&mut module, &options, &mut |moment, number, _, module| {
+            if moment == Moment::After && number == last {
+                text = module.compact().to_string();
+            }
+        })
+        .map_err(zvm::Error::from)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,87 @@
+//! Standard output, and files that appear whole or not at all.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use serde_json::Value;
+use zvm::Error;
+
+use super::Failure;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// JSON instead of text.
+    pub(crate) json: bool,
+    /// No progress and no warnings.
+    pub(crate) quiet: bool,
+}
+
+impl Output {
+    /// Prints bytes as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|source| match source.kind() {
+            ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Error::Io { path: "standard output".to_owned(), source }.into(),
+        })
+    }
+
+    /// Prints a JSON document.
+    pub(crate) fn document(&self, value: &Value) -> Result<(), Failure> {
+        self.bytes(format!("{value:#}\n").as_bytes())
+    }
+
+    /// Prints the text, or the document if JSON is asked for.
+    pub(crate) fn either(&self, text: &str, document: impl FnOnce() -> Value) -> Result<(), Failure> {
+        if self.json { self.document(&document()) } else { self.bytes(text.as_bytes()) }
+    }
+
+    /// Tells the user something on standard error.
+    pub(crate) fn warn(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "warning: {text}");
+        }
+    }
+}
+
+/// Writes a file under a temporary name in the same folder and renames it, so that nobody ever reads half of it.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    make_readable(&file).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Temporary files are private; results are as readable as any file the user makes.
+#[cfg(unix)]
+fn make_readable(file: &tempfile::NamedTempFile) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn make_readable(_: &tempfile::NamedTempFile) -> io::Result<()> {
+    Ok(())
+}
+
+/// A number with a separator between groups of three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 jump`, `2 jumps`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
+}

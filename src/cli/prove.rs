@@ -1,0 +1,144 @@
+//! `zvm prove`: a proof that a call has the outcome that running it gives.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use zvm::artifact::{self, Kind, Proved, Statement};
+use zvm::call::{Call, explain};
+use zvm::{Error, Input, Program as Loaded};
+use zvm_backend_circuit::prover::TARGET_ROWS;
+use zvm_ir::Outcome;
+
+use super::output::{Output, grouped, write_file};
+use super::progress::Bar;
+use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes};
+
+/// Arguments of `prove`.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    #[command(flatten)]
+    program: Program,
+    #[command(flatten)]
+    calls: Calls,
+    /// The file to write.
+    #[arg(long, short, value_name = "FILE", default_value = "proof.zvmp")]
+    output: PathBuf,
+    /// The proof system.
+    #[arg(long, value_enum, default_value_t = System::Nova)]
+    system: System,
+    /// Leave the recursive proof as it is: large, but done at once.
+    #[arg(long)]
+    recursive: bool,
+    /// How many rows a step should have; more need more memory and fewer steps.
+    #[arg(long, value_name = "ROWS", default_value_t = TARGET_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    rows_per_step: u64,
+    #[command(flatten)]
+    cache: Cache,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum System {
+    /// Folding: executions of any length.
+    Nova,
+}
+
+impl Prove {
+    pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
+        let System::Nova = self.system;
+        let input = self.program.read()?;
+        let calls = self.calls.read(&input)?;
+        let [call] = &calls[..] else { return Err(Error::OneCall { found: calls.len() }.into()) };
+        let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
+        // A file that cannot be written should not be found out after the proof.
+        check_writable(&self.output)?;
+        let kind = if self.recursive { Kind::Recursive } else { Kind::Compressed };
+        let bar = Bar::new(output);
+        let cache = self.cache.folder();
+        let mut progress = |at| bar.show(at);
+        let options =
+            artifact::Options { kind, cache: cache.as_deref(), rows: self.rows_per_step, progress: &mut progress };
+        let proved = artifact::prove(&program, call, options);
+        bar.finish();
+        let proved = proved.map_err(|error| Failure::about(error, &input))?;
+        let bytes = proved.file.encode();
+        write_file(&self.output, &bytes)?;
+        let text = self.text(&proved, call, &input, bytes.len());
+        output.either(&text, || self.document(&proved))?;
+        Ok(Answer::Yes)
+    }
+
+    fn text(&self, proved: &Proved, call: &Call, input: &Input, len: usize) -> String {
+        let facts = &proved.facts;
+        let mut out = outcome_text(&proved.file.outcome, call, input);
+        out += &statement_text(&proved.statement);
+        let _ = writeln!(
+            out,
+            "work      {} × {} rows, and {} of Nova's own per step; {:.1} CPU seconds, {} MB",
+            grouped(facts.steps),
+            grouped(facts.rows_per_step),
+            grouped(facts.nova_rows_primary + facts.nova_rows_secondary),
+            facts.cpu_seconds,
+            grouped(facts.peak_memory_bytes >> 20)
+        );
+        let kind = proved.file.kind.name();
+        let _ = writeln!(out, "written   {} ({kind}, {} bytes)", self.output.display(), grouped(len as u64));
+        out
+    }
+
+    fn document(&self, proved: &Proved) -> Value {
+        let facts = &proved.facts;
+        json!({
+            "proof": self.output.display().to_string(),
+            "system": "nova",
+            "kind": proved.file.kind.name(),
+            "steps": shapes::number(facts.steps),
+            "rows_per_step": shapes::number(facts.rows_per_step),
+            "rows_total": shapes::number(facts.rows_total),
+            "nova_rows_primary": shapes::number(facts.nova_rows_primary),
+            "nova_rows_secondary": shapes::number(facts.nova_rows_secondary),
+            "iterations_hot": shapes::number(facts.iterations_hot),
+            "slots_hot": shapes::number(facts.slots_hot),
+            "cpu_seconds": facts.cpu_seconds,
+            "peak_memory_bytes": shapes::number(facts.peak_memory_bytes),
+            "statement": statement_json(&proved.statement),
+            "outcome": shapes::outcome(&proved.file.outcome),
+        })
+    }
+}
+
+fn check_writable(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { path: path.display().to_string(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map(drop).map_err(failed)
+}
+
+/// What a call did, for people.
+pub(super) fn outcome_text(outcome: &Outcome, call: &Call, input: &Input) -> String {
+    let mut out = String::new();
+    let abi = contract(input).and_then(|contract| contract.abi.as_ref());
+    let meaning = explain(outcome, &call.calldata, abi).map(|text| format!("  {text}")).unwrap_or_default();
+    let _ = writeln!(out, "outcome   {}{meaning}", outcome.halt.name());
+    let _ = writeln!(out, "calldata  0x{}", hex::encode(&call.calldata));
+    let _ = writeln!(out, "data      0x{}", hex::encode(&outcome.data));
+    out
+}
+
+/// The statement, for people.
+pub(super) fn statement_text(statement: &Statement) -> String {
+    let mut out = String::from("statement\n");
+    for (name, value) in statement.fields() {
+        let _ = writeln!(out, "  {name:<16} {value}");
+    }
+    out
+}
+
+/// The statement as JSON.
+pub(super) fn statement_json(statement: &Statement) -> Value {
+    let field = |(name, value): (&str, String)| match name {
+        "steps" => (name.to_owned(), shapes::number(value.parse().unwrap_or_default())),
+        _ => (name.to_owned(), Value::from(value)),
+    };
+    Value::Object(statement.fields().into_iter().map(field).collect())
+}

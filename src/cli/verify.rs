@@ -1,0 +1,101 @@
+//! `zvm verify`: whether a proof is valid for a program, and what it says.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use zvm::artifact::{self, Expected};
+use zvm::call::{self, Call};
+use zvm::input::read_file;
+use zvm::{Error, Exit, Input, Program as Loaded};
+use zvm_ir::{Env, Halt};
+
+use super::output::Output;
+use super::prove::{outcome_text, statement_json, statement_text};
+use super::{Answer, Cache, Calls, Failure, json as shapes};
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The proof.
+    proof: PathBuf,
+    /// The program: the same input as for `prove`, or a compiled program.
+    #[arg(long, value_name = "INPUT")]
+    program: String,
+    /// Which contract of the program's file.
+    #[arg(long, value_name = "NAME")]
+    contract: Option<String>,
+    /// What is expected of the call; fields that are not given may be anything.
+    #[command(flatten)]
+    expected: Calls,
+    /// The expected kind of halt.
+    #[arg(long, value_enum)]
+    halt: Option<Halted>,
+    /// The expected return or revert data in hex.
+    #[arg(long, value_name = "HEX")]
+    data: Option<String>,
+    /// The expected number of steps.
+    #[arg(long, value_name = "COUNT")]
+    steps: Option<u64>,
+    #[command(flatten)]
+    cache: Cache,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Halted {
+    /// Success.
+    Return,
+    /// A revert.
+    Revert,
+    /// An exceptional halt.
+    Trap,
+}
+
+impl Verify {
+    pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
+        let path = self.proof.display().to_string();
+        let bytes = read_file(&path)?;
+        let input = Input::read(&self.program, self.contract.as_deref())?;
+        let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
+        let claimed = artifact::read_proof(&path, &bytes)?;
+        let expected = self.expected(&input, &claimed.call.env)?;
+        match artifact::verify(&path, &bytes, &program, &expected, self.cache.folder().as_deref()) {
+            Ok((statement, file)) => {
+                let call = Call { calldata: file.call.calldata, env: file.call.env };
+                let text =
+                    format!("valid\n{}{}", outcome_text(&file.outcome, &call, &input), statement_text(&statement));
+                output.either(&text, || {
+                    json!({"valid": true, "reason": Value::Null, "statement": statement_json(&statement),
+                        "calldata": shapes::bytes(&call.calldata), "outcome": shapes::outcome(&file.outcome)})
+                })?;
+                Ok(Answer::Yes)
+            }
+            Err(error) if error.exit() == Exit::No => {
+                let reason = error.to_string();
+                output.either(
+                    &format!("NOT valid: {reason}\n"),
+                    || json!({"valid": false, "reason": reason, "statement": Value::Null}),
+                )?;
+                Ok(Answer::Not(Exit::No))
+            }
+            Err(error) => Err(Failure::about(error, &input)),
+        }
+    }
+
+    /// What the options say; the environment is that of the proof, with the fields that were given.
+    fn expected(&self, input: &Input, claimed: &Env) -> Result<Expected, Error> {
+        let mut env = claimed.clone();
+        self.expected.environment.apply(&mut env)?;
+        Ok(Expected {
+            calldata: self.expected.calldata(input)?,
+            env: Some(env),
+            halt: self.halt.map(|halt| match halt {
+                Halted::Return => Halt::Return,
+                Halted::Revert => Halt::Revert,
+                Halted::Trap => Halt::Trap,
+            }),
+            data: self.data.as_ref().map(|data| call::bytes("--data", data)).transpose()?,
+            steps: self.steps,
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! A program: from an [`Input`] to IR, and from IR to what each backend makes of it.
+
+use std::ops::Range;
+
+use zvm_backend_circuit::artifact::ProgramFile;
+use zvm_backend_circuit::program::Program as CircuitProgram;
+use zvm_backend_evm::{Lowered, Options as LowerOptions, lower};
+use zvm_frontend::{LiftOptions, Lifted, Report, lift};
+use zvm_ir::passes::{self, Goal};
+use zvm_ir::{Module, Pc};
+
+use crate::error::Error;
+use crate::input::{Contract, Input, Source};
+
+/// The longest runtime bytecode that an account can hold, in bytes (EIP-170).
+pub const CODE_SIZE_LIMIT: usize = 0x6000;
+
+/// A program in IR, with the bytecode it came from.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The contract; `None` when the program was given as IR.
+    pub contract: Option<Contract>,
+    /// The IR as it was lifted or read; it passes the verifier.
+    pub module: Module,
+    /// What the frontend found out; `None` when the program was given as IR.
+    pub lifted: Option<LiftFacts>,
+    /// Whether `module` is the result of the circuit pipeline already: that of a compiled program.
+    compiled: Option<ProgramFile>,
+}
+
+/// What a lift says besides the IR.
+#[derive(Clone, Debug)]
+pub struct LiftFacts {
+    /// The subset report.
+    pub report: Report,
+    /// Every jump edge that an execution may take.
+    pub edges: std::collections::BTreeSet<(Pc, Pc)>,
+}
+
+impl Program {
+    /// Lifts, parses or unpacks the program.
+    ///
+    /// # Errors
+    /// When it is outside the subset of the L1 ring, is not valid IR, or no account could hold it.
+    pub fn load(input: &Input) -> Result<Self, Error> {
+        match &input.source {
+            Source::Contract(contract) => {
+                let Lifted { module, report, edges, .. } = lift_contract(contract)?;
+                let lifted = Some(LiftFacts { report, edges });
+                Ok(Self { contract: Some((**contract).clone()), module, lifted, compiled: None })
+            }
+            Source::Text(text) => {
+                let module = parse(&input.origin, text)?;
+                Ok(Self { contract: None, module, lifted: None, compiled: None })
+            }
+            Source::Compiled(bytes) => {
+                let file = ProgramFile::decode(bytes)
+                    .map_err(|source| Error::Unreadable { path: input.origin.clone(), source })?;
+                let module = parse(&input.origin, &file.text)?;
+                Ok(Self { contract: None, module, lifted: None, compiled: Some(file) })
+            }
+        }
+    }
+
+    /// The file that a compiled program was read from.
+    pub fn compiled(&self) -> Option<&ProgramFile> {
+        self.compiled.as_ref()
+    }
+
+    /// The bytecode that the program was lifted from.
+    pub fn code(&self) -> Option<&[u8]> {
+        self.contract.as_ref().map(|contract| contract.runtime.as_slice())
+    }
+
+    /// The module after the pipeline.
+    ///
+    /// # Errors
+    /// When a pass breaks the module, which is a bug.
+    pub fn optimized(&self, goal: Goal) -> Result<Module, Error> {
+        let mut module = self.module.clone();
+        // The commitment of a compiled program is to its text: nothing may change it.
+        if goal == Goal::Circuit && self.compiled.is_some() {
+            return Ok(module);
+        }
+        passes::optimize(&mut module, &passes::Options { goal, ..passes::Options::default() })?;
+        Ok(module)
+    }
+
+    /// The program as EVM bytecode again.
+    ///
+    /// # Errors
+    /// As [`zvm_backend_evm::lower`].
+    pub fn lowered(&self, options: &LowerOptions) -> Result<Lowered, Error> {
+        Ok(lower(&self.optimized(Goal::Evm)?, options)?)
+    }
+
+    /// The program in regions, ready to be proved.
+    ///
+    /// # Errors
+    /// As [`CircuitProgram::compile`].
+    pub fn circuit(&self) -> Result<CircuitProgram, Error> {
+        Ok(CircuitProgram::compile(&self.optimized(Goal::Circuit)?)?)
+    }
+}
+
+/// Lifts a contract's runtime bytecode.
+///
+/// # Errors
+/// When it is outside the subset of the L1 ring, or longer than any account's code.
+pub fn lift_contract(contract: &Contract) -> Result<Lifted, Error> {
+    check_size(&contract.runtime)?;
+    Ok(lift(&contract.runtime, &lift_options(contract))?)
+}
+
+/// The subset report of a contract's runtime bytecode.
+///
+/// # Errors
+/// When it is longer than any account's code.
+pub fn check_contract(contract: &Contract) -> Result<Report, Error> {
+    check_size(&contract.runtime)?;
+    Ok(zvm_frontend::check(&contract.runtime, &lift_options(contract)))
+}
+
+fn check_size(code: &[u8]) -> Result<(), Error> {
+    if code.len() > CODE_SIZE_LIMIT {
+        return Err(Error::CodeSize { len: code.len(), limit: CODE_SIZE_LIMIT });
+    }
+    Ok(())
+}
+
+fn lift_options(contract: &Contract) -> LiftOptions {
+    let place = |range: &Range<usize>| (range.start as Pc, range.len() as u32);
+    let placeholders = contract.placeholders().iter().map(place).collect();
+    LiftOptions { placeholders, ..LiftOptions::default() }
+}
+
+fn parse(path: &str, text: &str) -> Result<Module, Error> {
+    let path = || path.to_owned();
+    let module = zvm_ir::parse(text).map_err(|source| Error::Parse { path: path(), source })?;
+    zvm_ir::verify(&module).map_err(|errors| Error::Verify { path: path(), errors })?;
+    Ok(module)
+}
