@@ -8,6 +8,7 @@
 pub mod dce;
 pub mod dead_functions;
 pub mod dead_stores;
+pub mod duplicate_exits;
 pub mod fold;
 pub mod gvn;
 pub mod inline;
@@ -16,6 +17,7 @@ pub mod narrow;
 pub mod promote_memory;
 pub mod redundant_params;
 pub mod simplify_cfg;
+pub mod sink_stores;
 
 mod edit;
 mod facts;
@@ -142,6 +144,20 @@ const DEAD_STORES: Pass = Pass {
     ensures: &[],
     breaks: &[NoDeadCode],
 };
+const DUPLICATE_EXITS: Pass = Pass {
+    name: "duplicate-exits",
+    run: Run::Function(duplicate_exits::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
+};
+const SINK_STORES: Pass = Pass {
+    name: "sink-stores",
+    run: Run::Function(sink_stores::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[],
+};
 const NARROW: Pass = Pass {
     name: "narrow",
     run: Run::Function(narrow::run),
@@ -188,6 +204,8 @@ pub const PIPELINE: &[Pass] = &[
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
     // Branches are gone: more memory is known.
+    DUPLICATE_EXITS,
+    REDUNDANT_PARAMS,
     PROMOTE_MEMORY,
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
@@ -196,6 +214,7 @@ pub const PIPELINE: &[Pass] = &[
     FOLD,
     GVN,
     DEAD_STORES,
+    SINK_STORES,
     DCE,
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,

@@ -230,7 +230,7 @@ impl<'a> Promotion<'a> {
                     while start < to {
                         let end = to.min(start + WORD);
                         let value = self.value_here(block, start, end, pc, &mut insts);
-                        words.push(self.to_top(value, WORD - (end - start), pc, &mut insts));
+                        words.push(self.raised(value, WORD - (end - start), pc, &mut insts));
                         start = end;
                     }
                     let data = &mut self.func.insts[inst];
@@ -405,7 +405,7 @@ impl<'a> Promotion<'a> {
                 value = self.emit(Opcode::Shr, &[distance, value], pc, insts);
             }
             value = self.fit(Opcode::Trunc, value, size, pc, insts);
-            value = self.to_top(value, end - piece.to, pc, insts);
+            value = self.raised(value, end - piece.to, pc, insts);
             all = Some(match all {
                 Some(others) => self.emit(Opcode::Or, &[others, value], pc, insts),
                 None => value,
@@ -418,7 +418,7 @@ impl<'a> Promotion<'a> {
     }
 
     /// `value` with `bytes` zero bytes after it.
-    fn to_top(&mut self, value: Value, bytes: u32, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
+    fn raised(&mut self, value: Value, bytes: u32, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
         if bytes == 0 {
             return value;
         }

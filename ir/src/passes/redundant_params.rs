@@ -1,10 +1,11 @@
 //! `redundant-params`: block parameters that are always the same value become that value.
 //!
-//! *Does*: finds for each block parameter whether all branches to its block give it one value (or the parameter
-//! itself, or a parameter that is that value), and if so uses the value instead.
+//! *Does*: a parameter to which all branches to its block give one value, or the parameter itself, becomes that value.
+//! Sweeps in reverse post-order until none is left: a sweep settles everything but loops, a nest of loops is settled from
+//! the inside.
 //! *Requires*: every block is reachable. *Ensures*: no parameter is redundant in this sense.
 //! *Preserves*: equality of [`crate::Outcome`].
-//! *After*: Cranelift's `remove_constant_phis`.
+//! *After*: Cranelift's `remove_constant_phis`, and trivial phi removal by Braun et al.
 //!
 //! ```text
 //! jump block1(v1, v2)  …  block1(v3, v4): … jump block1(v3, v5)   →   jump block1(v2) … block1(v4): … jump block1(v5)
@@ -13,49 +14,30 @@
 use cranelift_entity::SecondaryMap;
 
 use crate::cfg::Cfg;
-use crate::entities::Value;
-use crate::function::{Function, ValueDef};
+use crate::entities::{Block, Value};
+use crate::function::Function;
 use crate::passes::Context;
 use crate::passes::edit::Aliases;
-
-/// What the branches give for a parameter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Given {
-    /// Nothing yet.
-    #[default]
-    Nothing,
-    /// This value every time.
-    One(Value),
-    /// Different values.
-    Many,
-}
 
 /// Runs the pass.
 pub fn run(func: &mut Function, _cx: &mut Context) -> bool {
     let cfg = Cfg::new(func);
-    let mut given: SecondaryMap<Value, Given> = SecondaryMap::new();
-    let Some(entry) = func.entry() else { return false };
+    let mut aliases = Aliases::default();
+    let mut redundant: SecondaryMap<Block, Vec<bool>> = SecondaryMap::new();
+    for &block in &func.layout {
+        redundant[block] = vec![false; func.blocks[block].params.len()];
+    }
     loop {
         let mut changed = false;
-        for &block in cfg.reverse_postorder() {
-            for target in func.targets(block) {
-                for (&param, &arg) in func.blocks[target.block].params.iter().zip(&target.args) {
-                    let is_param = matches!(func.values[arg].def, ValueDef::Param(block, _) if block != entry);
-                    let arg = match given[arg] {
-                        Given::One(value) if is_param => value,
-                        // Not reached yet: it will be looked at again when it is.
-                        Given::Nothing if is_param => continue,
-                        _ => arg,
-                    };
-                    let next = match given[param] {
-                        Given::Nothing => Given::One(arg),
-                        Given::One(value) if value == arg || arg == param => Given::One(value),
-                        Given::One(_) | Given::Many => Given::Many,
-                    };
-                    if given[param] != next {
-                        given[param] = next;
-                        changed = true;
-                    }
+        for &block in cfg.reverse_postorder().iter().skip(1) {
+            for at in 0..redundant[block].len() {
+                if redundant[block][at] {
+                    continue;
+                }
+                if let Some(value) = only_argument(func, &cfg, block, at, &mut aliases) {
+                    aliases.set(func.blocks[block].params[at], value);
+                    redundant[block][at] = true;
+                    changed = true;
                 }
             }
         }
@@ -63,28 +45,27 @@ pub fn run(func: &mut Function, _cx: &mut Context) -> bool {
             break;
         }
     }
-    let mut aliases = Aliases::default();
-    let mut redundant: SecondaryMap<Value, bool> = SecondaryMap::new();
-    for &block in func.layout.iter().skip(1) {
-        for &param in &func.blocks[block].params {
-            if let Given::One(value) = given[param]
-                && value != param
-            {
-                aliases.set(param, value);
-                redundant[param] = true;
+    let changed = aliases.apply(func);
+    if changed {
+        func.retain_params(|block, at| !redundant[block].get(at).copied().unwrap_or(false));
+    }
+    changed
+}
+
+/// The value that every branch gives for a parameter, apart from the parameter itself.
+fn only_argument(func: &Function, cfg: &Cfg, block: Block, at: usize, aliases: &mut Aliases) -> Option<Value> {
+    let param = func.blocks[block].params[at];
+    let mut only = None;
+    for &pred in cfg.preds(block) {
+        for target in func.targets(pred).iter().filter(|target| target.block == block) {
+            let arg = aliases.resolve(*target.args.get(at)?);
+            if arg != param && only.is_some_and(|only| only != arg) {
+                return None;
+            }
+            if arg != param {
+                only = Some(arg);
             }
         }
     }
-    let changed = aliases.apply(func);
-    if changed {
-        let params: SecondaryMap<_, Vec<Value>> = {
-            let mut map = SecondaryMap::new();
-            for &block in &func.layout {
-                map[block] = func.blocks[block].params.clone();
-            }
-            map
-        };
-        func.retain_params(|block, at| !redundant[params[block][at]]);
-    }
-    changed
+    only
 }

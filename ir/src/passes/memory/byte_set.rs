@@ -50,7 +50,7 @@ impl ByteSet {
             // From the first whole chunk on everything is in the set, exceptions included.
             self.chunks.retain(|&chunk, _| chunk < whole);
             self.full_from = self.full_from.min(whole);
-            if span.from % CHUNK != 0 {
+            if !span.from.is_multiple_of(CHUNK) {
                 let chunk = span.from / CHUNK;
                 let bits = self.get(chunk) | !((1 << (span.from % CHUNK)) - 1);
                 self.set(chunk, bits);

@@ -84,7 +84,7 @@ impl Known {
         if span.to == LIMIT {
             let whole = span.from.div_ceil(CHUNK);
             self.chunks.retain(|&chunk, _| chunk < whole);
-            if span.from % CHUNK != 0 {
+            if !span.from.is_multiple_of(CHUNK) {
                 self.update(span.from, whole * CHUNK, None, true);
             }
             self.fresh_below = self.fresh_below.min(whole);

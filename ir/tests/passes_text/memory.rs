@@ -1,0 +1,337 @@
+//! Passes over memory.
+
+use zvm_ir::passes::Goal;
+
+use crate::{inputs, keeps, main_of, rewrites};
+
+#[test]
+fn promote_memory_follows_the_free_memory_pointer() {
+    rewrites(
+        &["promote-memory", "simplify-cfg", "redundant-params", "fold", "gvn", "dead-stores", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(1)
+                + "    v1: u7 = iconst 64
+    v2: u8 = iconst 128
+    mstore v1, v2
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    v4: u256 = mload v1
+    v5: u256 = iconst 0x4e487b7100000000000000000000000000000000000000000000000000000000
+    mstore v4, v5
+    v6: u3 = iconst 4
+    v7: u256 = wadd v4, v6
+    v8: u5 = iconst 17
+    mstore v7, v8
+    v9: u6 = iconst 36
+    revert v4, v9
+block2:
+    v10: u256 = mload v1
+    mstore v10, v0
+    v11: u6 = iconst 32
+    v12: u256 = wadd v10, v11
+    mstore v1, v12
+    v13: u256 = mload v1
+    v14: u256 = wsub v13, v10
+    return v10, v14"),
+        ),
+        &main_of(
+            &(inputs(1)
+                + "    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    v5: u256 = iconst 0x4e487b7100000000000000000000000000000000000000000000000000000000
+    v6: u229 = iconst 0x1100000000000000000000000000000000000000000000000000000000
+    revert_words 36, v5, v6
+block2:
+    return_words 32, v0")
+                .replace("v5: u256", "v5: u255"),
+        ),
+    );
+}
+
+#[test]
+fn promote_memory_puts_overlapping_stores_together() {
+    rewrites(
+        &["promote-memory", "dead-stores", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    v2: u1 = iconst 0
+    v3: u3 = iconst 4
+    mstore v2, v0
+    mstore v3, v1
+    v4: u256 = mload v2
+    return_words 32, v4"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    v2: u8 = iconst 224
+    v3: u256 = shr v2, v0
+    v4: u32 = trunc v3
+    v5: u8 = iconst 224
+    v6: u256 = shl v5, v4
+    v7: u6 = iconst 32
+    v8: u256 = shr v7, v1
+    v9: u224 = trunc v8
+    v10: u256 = or v6, v9
+    return_words 32, v10"),
+        ),
+    );
+}
+
+#[test]
+fn promote_memory_makes_parameters_where_paths_meet() {
+    rewrites(
+        &["promote-memory", "dead-stores", "dce", "simplify-cfg"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    v2: u1 = iconst 0
+    v3: u1 = ult v0, v1
+    brif v3, block1, block2
+block1:
+    mstore v2, v0
+    jump block3
+block2:
+    mstore8 v90, v1
+    jump block3
+block3:
+    v4: u6 = iconst 32
+    v5: u256 = keccak256 v2, v4
+    return_words 32, v5"),
+        ),
+        &main_of(
+            "block0:
+    v90: u1 = iconst 0
+    v0: u256 = calldataload v90
+    v91: u6 = iconst 32
+    v1: u256 = calldataload v91
+    v3: u1 = ult v0, v1
+    brif v3, block3(v0), block2
+block2:
+    v6: u8 = trunc v1
+    v7: u8 = iconst 248
+    v8: u256 = shl v7, v6
+    jump block3(v8)
+block3(v9: u256):
+    v5: u256 = keccak_words v9
+    return_words 32, v5",
+        ),
+    );
+}
+
+#[test]
+fn promote_memory_reads_calldata_and_data_through_copies() {
+    rewrites(
+        &["promote-memory", "dead-stores", "fold", "gvn", "dce"],
+        Goal::Evm,
+        &("data0 = 0x0102\n".to_owned()
+            + &main_of(
+                "block0:
+    v0: u8 = iconst 0
+    v1: u8 = iconst 32
+    v2: u8 = iconst 36
+    calldatacopy v0, v1, v1
+    datacopy data0, v1, v0, v1
+    return v0, v2",
+            )),
+        &("data0 = 0x0102\n".to_owned()
+            + &main_of(
+                "block0:
+    v1: u6 = iconst 32
+    v2: u256 = calldataload v1
+    v3: u249 = iconst 0x0102000000000000000000000000000000000000000000000000000000000000
+    return_words 36, v2, v3",
+            )),
+    );
+}
+
+#[test]
+fn promote_memory_keeps_what_it_cannot_follow() {
+    // A store to an unknown address, a callee's own view of memory, and a module that observes msize.
+    for text in [
+        main_of(
+            &(inputs(2)
+                + "    mstore v90, v0
+    mstore v0, v1
+    v2: u256 = mload v90
+    return_words 32, v2"),
+        ),
+        main_of("block0:\n    v0: u8 = call @f()\n    stop")
+            + "
+func @f() -> u8 {
+block0:
+    v0: u8 = iconst 0
+    v1: u256 = mload v0
+    v2: u8 = trunc v1
+    ret v2
+}",
+        main_of(
+            "block0:
+    v0: u8 = iconst 0
+    mstore v0, v0
+    v1: u256 = mload v0
+    v2: u64 = msize
+    return_words 64, v1, v2",
+        ),
+    ] {
+        keeps("promote-memory", &text);
+    }
+}
+
+#[test]
+fn promote_memory_looks_past_writes_that_are_elsewhere() {
+    rewrites(
+        &["promote-memory", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    mstore v90, v0
+    v2: u8 = iconst 255
+    v3: u8 = and v0, v2
+    v4: u256 = wadd v3, v91
+    mstore v4, v1
+    v5: u256 = mload v90
+    return_words 32, v5"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    mstore v90, v0
+    v2: u8 = iconst 255
+    v3: u8 = and v0, v2
+    v4: u256 = wadd v3, v91
+    mstore v4, v1
+    return_words 32, v0"),
+        ),
+    );
+}
+
+#[test]
+fn dead_stores_go_and_live_ones_stay() {
+    rewrites(
+        &["dead-stores"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    mstore v90, v0
+    mstore v90, v1
+    v2: u8 = iconst 16
+    mstore v2, v0
+    mstore8 v91, v1
+    return v90, v2"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    mstore v90, v1
+    v2: u8 = iconst 16
+    return v90, v2"),
+        ),
+    );
+    keeps(
+        "dead-stores",
+        &main_of(
+            &(inputs(2)
+                + "    mstore v90, v0
+    v2: u8 = iconst 40
+    jump block1
+block1:
+    v3: u256 = mload v1
+    v4: u1 = iszero v3
+    brif v4, block2, block1
+block2:
+    mstore v91, v1
+    return v90, v2")
+                .replace("mload v1", "mload v90"),
+        ),
+    );
+}
+
+#[test]
+fn duplicate_exits_gives_each_path_its_own() {
+    let shared = main_of(
+        &(inputs(1)
+            + "    v1: u256 = iconst 4
+    v2: u256 = iconst 32
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    mstore v90, v1
+    jump block3(v1)
+block2:
+    mstore v90, v2
+    jump block3(v2)
+block3(v4: u256):
+    revert v90, v4"),
+    );
+    rewrites(
+        &["duplicate-exits"],
+        Goal::Circuit,
+        &shared,
+        &main_of(
+            &(inputs(1)
+                + "    v1: u256 = iconst 4
+    v2: u256 = iconst 32
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    mstore v90, v1
+    revert v90, v1
+block2:
+    mstore v90, v2
+    revert v90, v2"),
+        ),
+    );
+    rewrites(&["duplicate-exits"], Goal::Evm, &shared, &shared);
+    keeps("duplicate-exits", &shared.replace("revert v90, v4", "revert v90, v2"));
+}
+
+#[test]
+fn sink_stores_leaves_paths_without_memory() {
+    rewrites(
+        &["sink-stores"],
+        Goal::Circuit,
+        &main_of(
+            &(inputs(1)
+                + "    v1: u8 = iconst 64
+    v2: u8 = iconst 128
+    mstore v1, v2
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    return_words 32, v0
+block2:
+    v4: u256 = mload v1
+    return_words 32, v4"),
+        ),
+        &main_of(
+            &(inputs(1)
+                + "    v1: u8 = iconst 64
+    v2: u8 = iconst 128
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    return_words 32, v0
+block2:
+    mstore v1, v2
+    v4: u256 = mload v1
+    return_words 32, v4"),
+        ),
+    );
+    keeps(
+        "sink-stores",
+        &main_of(
+            &(inputs(1)
+                + "    mstore v90, v0
+    v4: u256 = mload v90
+    v3: u1 = iszero v0
+    brif v3, block1, block2
+block1:
+    return_words 32, v0
+block2:
+    v5: u8 = iconst 32
+    return v90, v5"),
+        ),
+    );
+}
