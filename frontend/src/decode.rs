@@ -4,6 +4,8 @@
 //! stack, its analysis says which bytes are valid jump targets. Blocks are decoded where control flow arrives, so bytes
 //! that are never reached (metadata, data appended to the code) are never read as instructions.
 
+use std::collections::BTreeSet;
+
 use revm_interpreter::bytecode::opcode::OpCode;
 use revm_interpreter::bytecode::{Bytecode, opcode};
 use revm_interpreter::primitives::Bytes;
@@ -72,6 +74,8 @@ pub(crate) struct CodeBlock {
 pub(crate) struct Code {
     /// The bytes, those after the instructions included.
     pub(crate) bytes: Vec<u8>,
+    /// Words of memory, by address, that hold return addresses.
+    pub(crate) followed: BTreeSet<u32>,
     fork: Fork,
     analysed: Bytecode,
 }
@@ -79,7 +83,7 @@ pub(crate) struct Code {
 impl Code {
     pub(crate) fn new(bytes: &[u8], fork: Fork) -> Self {
         let analysed = Bytecode::new_legacy(Bytes::copy_from_slice(bytes));
-        Self { bytes: bytes.to_vec(), fork, analysed }
+        Self { bytes: bytes.to_vec(), followed: BTreeSet::new(), fork, analysed }
     }
 
     /// The valid jump target that `word` is, if it is one.
@@ -186,6 +190,11 @@ pub(crate) fn name(byte: u8) -> &'static str {
 /// How many items an opcode takes from the stack and puts on it.
 pub(crate) fn stack_io(byte: u8) -> (u32, u32) {
     OpCode::new(byte).map_or((0, 0), |op| (op.inputs().into(), op.outputs().into()))
+}
+
+/// Whether an opcode's result is the success of a call: zero or one.
+pub(crate) fn is_call(byte: u8) -> bool {
+    matches!(byte, opcode::CALL | opcode::CALLCODE | opcode::DELEGATECALL | opcode::STATICCALL)
 }
 
 /// The operand of DUPN and SWAPN (EIP-8024).

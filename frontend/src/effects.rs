@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use zvm_ir::{Pc, Word};
 
-use crate::decode::{self, CodeBlock, Exit, Kind};
-use crate::expr::{Arena, Expr, Stack, TOP};
+use crate::decode::{self, Code, CodeBlock, Exit, Kind};
+use crate::expr::{Arena, Expr, MEMORY, Stack, TOP};
+use crate::memory::Memory;
 
 /// What is known of an item of the entry stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,11 +75,14 @@ pub(crate) struct Effect {
     pub(crate) grows: Vec<(u32, Pc)>,
     /// How it ends.
     pub(crate) end: End,
+    /// The address in memory from which the target of its jump is taken, if that is not understood.
+    pub(crate) wanted: Option<u32>,
 }
 
 /// Interprets `block` over an entry stack of which `facts` are known.
-pub(crate) fn interpret(block: &CodeBlock, facts: &Facts, arena: &mut Arena) -> Effect {
+pub(crate) fn interpret(code: &Code, block: &CodeBlock, facts: &Facts, arena: &mut Arena) -> Effect {
     let mut run = Run { stack: entry_stack(facts, arena), height: 0, needs: Vec::new(), grows: Vec::new() };
+    let mut memory = Memory::new(code, block);
     let mut last = 0;
     for inst in &block.insts {
         last = inst.pc;
@@ -108,24 +112,32 @@ pub(crate) fn interpret(block: &CodeBlock, facts: &Facts, arena: &mut Arena) -> 
                 let (inputs, outputs) = decode::stack_io(byte);
                 run.touch(inst.pc, inputs, outputs);
                 let args: Vec<_> = (0..inputs).map(|_| run.stack.pop(arena)).collect();
+                memory.write(arena, byte, &args);
                 if outputs > 0 {
-                    let opaque = arena.local(inst.pc);
-                    let item = arena.op(byte, &args, opaque);
+                    let opaque = arena.local(inst.pc, decode::is_call(byte));
+                    let item = match memory.read(arena, byte, &args, inst.pc) {
+                        Some(item) => item,
+                        None => arena.op(byte, &args, opaque),
+                    };
                     run.stack.push(item);
                 }
             }
         }
     }
     let Run { mut stack, needs, grows, .. } = run;
+    stack.memory = memory.followed();
+    let mut wanted = None;
     let end = match block.exit {
         Exit::Halt | Exit::End => End::Halt,
         Exit::Fall(next) => End::Goto(edge(arena, Target::Next(next), stack, last)),
         Exit::Jump => {
             let target = stack.pop(arena);
+            wanted = memory.source(target);
             End::Goto(edge(arena, Target::Jump(target), stack, last))
         }
         Exit::Jumpi(next) => {
             let target = stack.pop(arena);
+            wanted = memory.source(target);
             let condition = stack.pop(arena);
             match decided(arena, condition, facts) {
                 Some(true) => End::Goto(edge(arena, Target::Jump(target), stack, last)),
@@ -143,7 +155,7 @@ pub(crate) fn interpret(block: &CodeBlock, facts: &Facts, arena: &mut Arena) -> 
             }
         }
     };
-    Effect { needs, grows, end }
+    Effect { needs, grows, end, wanted }
 }
 
 struct Run {
@@ -169,7 +181,7 @@ impl Run {
 }
 
 fn entry_stack(facts: &Facts, arena: &mut Arena) -> Stack {
-    let known = facts.last_key_value().map_or(0, |(&slot, _)| slot + 1);
+    let known = facts.range(..MEMORY).next_back().map_or(0, |(&slot, _)| slot + 1);
     let items = (0..known)
         .map(|slot| match facts.get(&slot) {
             Some(Fact::Is(word)) => arena.constant(*word),
@@ -180,12 +192,15 @@ fn entry_stack(facts: &Facts, arena: &mut Arena) -> Stack {
 }
 
 fn edge(arena: &mut Arena, target: Target, mut stack: Stack, pc: Pc) -> Edge {
-    let mut forget = |item: Expr| if arena.is_opaque(item) { TOP } else { item };
-    stack.map(&mut forget);
     let target = match target {
-        Target::Jump(item) => Target::Jump(forget(item)),
+        // A target computed within few bounds is one of few values.
+        Target::Jump(item) if arena.is_opaque(item) => {
+            Target::Jump(arena.values(item).map_or(TOP, |values| arena.set(values)))
+        }
+        Target::Jump(item) => Target::Jump(item),
         Target::Next(next) => Target::Next(next),
     };
+    stack.map(|item| if arena.is_opaque(item) { TOP } else { item });
     stack.normalise(arena);
     Edge { target, stack, guard: None, pc }
 }

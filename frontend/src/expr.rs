@@ -3,7 +3,7 @@
 //! An expression is built from constants and from the slots of the stack that a block was entered with. Whatever else a
 //! block computes is *opaque*: the analysis of jumps does not need its value. Folding is the reference semantics.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use zvm_ir::{Imm, Opcode, Pc, Word, eval};
 
@@ -27,8 +27,11 @@ pub(crate) enum Node {
     Entry(u32),
     /// The item `.1` of the stack that the function `.0` was entered with. Used for classes only, see `functions`.
     Param(u32, u32),
-    /// What the instruction at this place computed; equal to itself within one execution of a block.
-    Local(Pc),
+    /// What the instruction at this place computed; equal to itself within one execution of a block. Whether it is
+    /// zero or one for certain.
+    Local(Pc, bool),
+    /// One of the values of this set: what an entry of a table in the code can be.
+    Set(u32),
     /// An opcode of the EVM applied to its operands, top of the stack first.
     Op(u8, [Expr; 3]),
 }
@@ -39,21 +42,25 @@ struct Traits {
     entry: bool,
     param: bool,
     opaque: bool,
+    set: bool,
 }
 
 /// Larger expressions become opaque. A masked function pointer has three nodes, a selector table entry about a dozen.
-const SIZE_LIMIT: u8 = 24;
+const SIZE_LIMIT: u8 = 48;
+/// A set of values with more members is not followed.
+const SET_LIMIT: usize = 2048;
 
 /// All expressions of one lift. Handles are given in order of creation, so they are deterministic.
 #[derive(Debug)]
 pub(crate) struct Arena {
     nodes: Vec<(Node, Traits)>,
     index: HashMap<Node, Expr>,
+    sets: Vec<BTreeSet<Word>>,
 }
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        let mut arena = Self { nodes: Vec::new(), index: HashMap::new() };
+        let mut arena = Self { nodes: Vec::new(), index: HashMap::new(), sets: Vec::new() };
         arena.insert(Node::Top, Traits { size: 1, opaque: true, ..Traits::default() });
         arena
     }
@@ -87,8 +94,99 @@ impl Arena {
         self.insert(Node::Param(function, slot), Traits { size: 1, param: true, ..Traits::default() })
     }
 
-    pub(crate) fn local(&mut self, pc: Pc) -> Expr {
-        self.insert(Node::Local(pc), Traits { size: 1, opaque: true, ..Traits::default() })
+    pub(crate) fn local(&mut self, pc: Pc, is_bool: bool) -> Expr {
+        self.insert(Node::Local(pc, is_bool), Traits { size: 1, opaque: true, ..Traits::default() })
+    }
+
+    /// One of these values.
+    pub(crate) fn set(&mut self, values: BTreeSet<Word>) -> Expr {
+        if values.len() == 1
+            && let Some(&word) = values.first()
+        {
+            return self.constant(word);
+        }
+        let at = self.sets.iter().position(|set| *set == values).unwrap_or_else(|| {
+            self.sets.push(values);
+            self.sets.len() - 1
+        });
+        self.insert(Node::Set(at as u32), Traits { size: 1, set: true, ..Traits::default() })
+    }
+
+    /// Every value that an expression can have; `None` if they are too many or not known.
+    pub(crate) fn values(&mut self, expr: Expr) -> Option<BTreeSet<Word>> {
+        let mut budget = SET_LIMIT * 4;
+        self.values_within(expr, &mut budget).filter(|values| values.len() <= SET_LIMIT)
+    }
+
+    fn values_within(&mut self, expr: Expr, budget: &mut usize) -> Option<BTreeSet<Word>> {
+        *budget = budget.checked_sub(1)?;
+        // The same set twice in an expression is the same member twice.
+        if let Some(set) = self.set_leaf(expr) {
+            let Node::Set(at) = self.node(set) else { return None };
+            let mut all = BTreeSet::new();
+            for word in self.sets[at as usize].clone() {
+                let member = self.constant(word);
+                let one = self.map(expr, &mut |_, leaf| (leaf == set).then_some(member));
+                all.extend(self.values_within(one, budget)?);
+                if all.len() > SET_LIMIT {
+                    return None;
+                }
+            }
+            return Some(all);
+        }
+        let Node::Op(byte, operands) = self.node(expr) else {
+            return self.as_const(expr).map(|word| BTreeSet::from([word]));
+        };
+        let count = operand_count(byte);
+        let mut known = Vec::new();
+        for &operand in &operands[..count] {
+            known.push(self.values_within(operand, budget));
+        }
+        let only = |values: &Option<BTreeSet<Word>>| match values {
+            Some(values) if values.len() == 1 => values.first().copied(),
+            _ => None,
+        };
+        let limit = Word::from(SET_LIMIT);
+        match (byte, &known[..]) {
+            (MOD, [None, modulus]) => {
+                let modulus = only(modulus).filter(|modulus| *modulus <= limit)?;
+                return Some(up_to(modulus, |word| word < modulus || modulus.is_zero()));
+            }
+            (AND, [None, mask] | [mask, None]) => {
+                let mask = only(mask).filter(|mask| *mask <= limit)?;
+                return Some(up_to(mask, |word| word & !mask == Word::ZERO));
+            }
+            _ => {}
+        }
+        let mut rows: Vec<Vec<Word>> = vec![Vec::new()];
+        for values in known {
+            let values = values?;
+            if rows.len() * values.len() > SET_LIMIT {
+                return None;
+            }
+            rows = rows
+                .iter()
+                .flat_map(|row| values.iter().map(move |&word| row.iter().copied().chain([word]).collect()))
+                .collect();
+        }
+        *budget = budget.checked_sub(rows.len())?;
+        let mut all = BTreeSet::new();
+        for row in rows {
+            let args: Vec<_> = row.into_iter().map(|word| self.constant(word)).collect();
+            let value = self.op(byte, &args, TOP);
+            all.insert(self.as_const(value)?);
+        }
+        Some(all)
+    }
+
+    fn set_leaf(&self, expr: Expr) -> Option<Expr> {
+        match self.node(expr) {
+            Node::Set(_) => Some(expr),
+            Node::Op(byte, operands) if self.traits(expr).set => {
+                operands[..operand_count(byte)].iter().find_map(|&operand| self.set_leaf(operand))
+            }
+            _ => None,
+        }
     }
 
     /// The constant that an expression is.
@@ -102,6 +200,12 @@ impl Arena {
     /// Whether the expression depends on something unknown.
     pub(crate) fn is_opaque(&self, expr: Expr) -> bool {
         self.traits(expr).opaque
+    }
+
+    /// Whether the expression depends on nothing but constants and members of sets.
+    pub(crate) fn is_fixed(&self, expr: Expr) -> bool {
+        let Traits { entry, param, opaque, .. } = self.traits(expr);
+        !entry && !param && !opaque
     }
 
     /// Whether the expression depends on the stack that the block was entered with.
@@ -157,6 +261,7 @@ impl Arena {
                 entry: all.entry | one.entry,
                 param: all.param | one.param,
                 opaque: all.opaque | one.opaque,
+                set: all.set | one.set,
                 ..all
             });
         self.insert(Node::Op(byte, operands), traits)
@@ -230,6 +335,7 @@ impl Arena {
     fn is_bool(&self, expr: Expr) -> bool {
         match self.node(expr) {
             Node::Op(byte, _) => matches!(byte, 0x10..=0x15),
+            Node::Local(_, is_bool) => is_bool,
             Node::Const(word) => word <= Word::ONE,
             _ => false,
         }
@@ -281,12 +387,30 @@ impl Arena {
     }
 }
 
+fn up_to(last: Word, keep: impl Fn(Word) -> bool) -> BTreeSet<Word> {
+    let mut word = Word::ZERO;
+    let mut all = BTreeSet::new();
+    while word <= last {
+        if keep(word) {
+            all.insert(word);
+        }
+        word += Word::ONE;
+    }
+    all
+}
+
+const MOD: u8 = 0x06;
+const AND: u8 = 0x16;
 const EQ: u8 = 0x14;
 const ISZERO: u8 = 0x15;
 
 fn operand_count(byte: u8) -> usize {
     (crate::decode::stack_io(byte).0 as usize).min(3)
 }
+
+/// Slots from here on are not of the stack: slot `MEMORY + a` is the word of memory at `a`. Only words that some jump
+/// takes its target from are followed.
+pub(crate) const MEMORY: u32 = 1 << 24;
 
 /// A stack: known items above the items `base`, `base + 1`, … of the stack at some entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -295,6 +419,8 @@ pub(crate) struct Stack {
     items: Vec<Expr>,
     /// How many items of the entry stack are gone.
     pub(crate) base: u32,
+    /// The words of memory that were written, by their slot.
+    pub(crate) memory: BTreeMap<u32, Expr>,
 }
 
 impl Stack {
@@ -307,7 +433,7 @@ impl Stack {
     pub(crate) fn from_top_down(items: Vec<Expr>, base: u32) -> Self {
         let mut items = items;
         items.reverse();
-        Self { items, base }
+        Self { items, base, memory: BTreeMap::new() }
     }
 
     /// How many items are known.
@@ -322,6 +448,9 @@ impl Stack {
 
     /// The item at `depth`, 0 being the top.
     pub(crate) fn get(&self, arena: &mut Arena, depth: u32) -> Expr {
+        if depth >= MEMORY {
+            return self.memory.get(&depth).copied().unwrap_or_else(|| arena.entry(depth));
+        }
         match self.len().checked_sub(depth + 1) {
             Some(at) => self.items[at as usize],
             None => arena.entry(self.base + (depth - self.len())),
@@ -369,7 +498,7 @@ impl Stack {
 
     /// Rewrites every known item.
     pub(crate) fn map(&mut self, mut map: impl FnMut(Expr) -> Expr) {
-        for item in &mut self.items {
+        for item in self.items.iter_mut().chain(self.memory.values_mut()) {
             *item = map(*item);
         }
     }
@@ -379,7 +508,11 @@ impl Stack {
         let keep = self.len().saturating_sub(effect.base) as usize;
         let mut items = self.items[..keep].to_vec();
         items.extend(effect.items.iter().map(|&item| arena.subst(item, self)));
-        let mut stack = Self { items, base: self.base + effect.base.saturating_sub(self.len()) };
+        let mut memory = self.memory.clone();
+        for (&slot, &item) in &effect.memory {
+            memory.insert(slot, arena.subst(item, self));
+        }
+        let mut stack = Self { items, base: self.base + effect.base.saturating_sub(self.len()), memory };
         stack.normalise(arena);
         stack
     }

@@ -18,7 +18,7 @@ use zvm_ir::{Pc, TrapCode, Word};
 use crate::decode::{Code, Kind};
 use crate::effects::{Edge, Effect, End, Fact, Facts, Target, decided, interpret};
 use crate::error::LiftError;
-use crate::expr::{Arena, Expr, Node as Leaf, Stack, TOP};
+use crate::expr::{Arena, Expr, MEMORY, Node as Leaf, Stack, TOP};
 use crate::plan::{Next, NodeId, Plan, PlanNode};
 use crate::summaries::{Leave, Resolved, Summaries, compose_guards, resolve};
 
@@ -161,7 +161,8 @@ impl Binder<'_> {
         let Some((block, effect)) = self.table.blocks.get(&key.pc).zip(self.table.effect(key.pc)) else {
             return Err(LiftError::Internal { pc: key.pc, what: "a block has no summary" });
         };
-        let effect = if key.facts.is_empty() { effect.clone() } else { interpret(block, &key.facts, self.arena) };
+        let effect =
+            if key.facts.is_empty() { effect.clone() } else { interpret(self.code, block, &key.facts, self.arena) };
         let leaves = self.possible(key.pc, &key.facts);
         let labels = self.own_labels(&leaves);
         let (flags, varying) = (BTreeSet::new(), BTreeSet::new());
@@ -306,7 +307,7 @@ impl Binder<'_> {
             let data = &mut self.nodes[node as usize];
             let slots = if label { &mut data.labels } else { &mut data.flags };
             let count = learned.get(&node).copied().unwrap_or(0);
-            if slot >= SLOT_LIMIT || count >= DEMAND_LIMIT || !slots.insert(slot) {
+            if (SLOT_LIMIT..MEMORY).contains(&slot) || count >= DEMAND_LIMIT || !slots.insert(slot) {
                 continue;
             }
             learned.insert(node, count + 1);
@@ -363,6 +364,18 @@ impl Binder<'_> {
         }
         let pc = match resolved {
             Resolved::Block(pc) => pc,
+            Resolved::Many(targets) if depth == 0 => {
+                let mut cases = Vec::new();
+                for pc in targets {
+                    cases.push((pc, self.next(at, Target::Next(pc), stack, 1)?));
+                }
+                return Ok(Next::Switch(cases, at.pc));
+            }
+            // The value that decides is another function's.
+            Resolved::Many(_) => {
+                self.found.unresolved.insert((at.node, at.pc));
+                return Ok(Next::Never);
+            }
             Resolved::Bad => return Ok(Next::Trap(TrapCode::BadJump, at.pc)),
             Resolved::Unknown => {
                 self.found.unresolved.insert((at.node, at.pc));
@@ -528,6 +541,7 @@ impl Binder<'_> {
                 Resolved::Block(pc) => {
                     edges.insert((edge.pc, pc));
                 }
+                Resolved::Many(targets) => edges.extend(targets.into_iter().map(|pc| (edge.pc, pc))),
                 Resolved::Bad => {}
                 Resolved::Unknown => {
                     unresolved.insert(edge.pc);

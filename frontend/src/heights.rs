@@ -148,6 +148,7 @@ fn arrivals(plan: &Plan, node: NodeId) -> Vec<(NodeId, i64, bool)> {
                 let leaves = plan.functions.get(callee).map_or(&[][..], Vec::as_slice);
                 pending.extend(then.iter().zip(leaves).map(|(next, leave)| (next, delta + leave.stack.delta())));
             }
+            Next::Switch(cases, _) => pending.extend(cases.iter().map(|(_, next)| (next, delta))),
             Next::Ret(_) | Next::Trap(..) | Next::Never => {}
         }
     }

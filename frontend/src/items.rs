@@ -83,9 +83,10 @@ pub(crate) trait Sink {
     fn op(&mut self, inst: Inst, byte: u8, args: &[Item<Self::Value>]) -> Result<Option<Self::Value>, Self::Error>;
 }
 
-/// The stack at the end of a block, without the operands of the jump, and the condition of a JUMPI.
+/// The stack at the end of a block, without the operands of the jump, and those: the target, the condition of a JUMPI.
 pub(crate) struct Walked<V> {
     pub(crate) stack: Items<V>,
+    pub(crate) target: Option<Item<V>>,
     pub(crate) condition: Option<Item<V>>,
 }
 
@@ -114,16 +115,13 @@ pub(crate) fn walk<S: Sink>(block: &CodeBlock, facts: &Facts, sink: &mut S) -> R
             }
         }
     }
-    let condition = match block.exit {
-        Exit::Jump => {
-            stack.pop();
-            None
-        }
+    let (target, condition) = match block.exit {
+        Exit::Jump => (Some(stack.pop()), None),
         Exit::Jumpi(_) => {
-            stack.pop();
-            Some(stack.pop())
+            let target = stack.pop();
+            (Some(target), Some(stack.pop()))
         }
-        Exit::Fall(_) | Exit::Halt | Exit::End => None,
+        Exit::Fall(_) | Exit::Halt | Exit::End => (None, None),
     };
-    Ok(Walked { stack, condition })
+    Ok(Walked { stack, target, condition })
 }

@@ -20,6 +20,7 @@ mod gas;
 mod heights;
 mod items;
 mod liveness;
+mod memory;
 mod plan;
 mod report;
 mod ssa;
@@ -41,6 +42,9 @@ use summaries::Summaries;
 
 /// The longest bytecode that is lifted, in bytes: forty times what the mainnet allows.
 pub const CODE_LIMIT: usize = 1 << 20;
+
+/// Return addresses are followed through at most this many words of memory.
+const FOLLOWED_LIMIT: usize = 4;
 
 /// How to lift.
 #[derive(Clone, Debug, Default)]
@@ -78,9 +82,17 @@ pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
     if code.len() > CODE_LIMIT {
         return Err(LiftError::TooLong { len: code.len(), limit: CODE_LIMIT });
     }
-    let code = Code::new(code, options.fork);
-    let mut arena = Arena::new();
-    let table = Summaries::compute(&code, &mut arena)?;
+    let mut code = Code::new(code, options.fork);
+    let (mut arena, mut table);
+    loop {
+        arena = Arena::new();
+        table = Summaries::compute(&code, &mut arena)?;
+        let before = code.followed.len();
+        code.followed.extend(&table.wanted);
+        if code.followed.len() == before || code.followed.len() > FOLLOWED_LIMIT {
+            break;
+        }
+    }
     let plan = functions::plan(&code, &mut arena, &table)?;
     finish(&code, &arena, &table, plan, options)
 }

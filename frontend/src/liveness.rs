@@ -43,7 +43,7 @@ pub(crate) fn origin(arena: &Arena, leave: &Leave, depth: u32) -> Origin {
     match arena.node(item) {
         Node::Entry(slot) => Origin::Caller(slot),
         Node::Const(word) => Origin::Const(word),
-        Node::Top | Node::Param(..) | Node::Local(_) | Node::Op(..) => Origin::Result(depth),
+        Node::Top | Node::Param(..) | Node::Local(..) | Node::Set(_) | Node::Op(..) => Origin::Result(depth),
     }
 }
 
@@ -76,6 +76,9 @@ pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> 
         let Ok(walked) = walk(block, &data.facts, &mut uses);
         if matches!(data.effect.end, End::Branch(_)) {
             uses.0.extend(walked.condition.as_ref().and_then(entry));
+        }
+        if data.nexts.iter().any(|next| matches!(next, Next::Switch(..))) {
+            uses.0.extend(walked.target.as_ref().and_then(entry));
         }
         flows.insert(node, (uses.0, walked.stack));
     }
@@ -123,6 +126,13 @@ impl Liveness {
                             }
                         }
                     }
+                }
+                needs
+            }
+            Next::Switch(cases, _) => {
+                let mut needs = Slots::new();
+                for (_, next) in cases {
+                    needs.extend(self.needs(plan, arena, node, next, changed));
                 }
                 needs
             }

@@ -18,6 +18,8 @@ pub(crate) enum Next {
     Goto(NodeId),
     /// A call of the function that starts at this node; then, by the exit through which it returned, one of these.
     Call { callee: NodeId, then: Vec<Next> },
+    /// One of several edges, by the target of the jump at this place; a bad jump if it is none of them.
+    Switch(Vec<(Pc, Next)>, Pc),
     /// A return through this exit of the function.
     Ret(usize),
     /// An exceptional halt.
@@ -63,6 +65,9 @@ impl Next {
                 Some(&callee) => Self::Call { callee, then: then.iter().map(|next| next.renumber(number)).collect() },
                 None => Self::Never,
             },
+            Self::Switch(cases, bad) => {
+                Self::Switch(cases.iter().map(|(pc, next)| (*pc, next.renumber(number))).collect(), *bad)
+            }
             Self::Ret(exit) => Self::Ret(*exit),
             Self::Trap(code, pc) => Self::Trap(*code, *pc),
             Self::Never => Self::Never,
@@ -76,6 +81,11 @@ impl Next {
             Self::Call { callee, then } => {
                 call(*callee);
                 for next in then {
+                    next.visit(goto, call);
+                }
+            }
+            Self::Switch(cases, _) => {
+                for (_, next) in cases {
                     next.visit(goto, call);
                 }
             }

@@ -138,6 +138,8 @@ struct Here<'p> {
     params: &'p BTreeMap<u32, Value>,
     /// The constants of this block by the instruction that pushed them.
     consts: BTreeMap<Pc, Value>,
+    /// The target of the jump, where it decides between several.
+    target: Option<Value>,
     pc: Option<Pc>,
 }
 
@@ -186,7 +188,8 @@ impl Builder<'_, '_, '_> {
         let data = &self.plan.nodes[node as usize];
         let params = self.params[&node].clone();
         let block = self.blocks[&node];
-        let mut here = Here { node, block, params: &params, consts: BTreeMap::new(), pc: Some(data.pc) };
+        let consts = BTreeMap::new();
+        let mut here = Here { node, block, params: &params, consts, target: None, pc: Some(data.pc) };
         if let Some((trap, pc)) = data.trap {
             here.pc = Some(pc);
             self.cursor(&here).trap(trap);
@@ -195,6 +198,11 @@ impl Builder<'_, '_, '_> {
         let code = code.ok_or(LiftError::Internal { pc: data.pc, what: "a block was not decoded" })?;
         let walked = walk(code, &data.facts, &mut Emit { builder: self, here: &mut here })?;
         here.pc = code.insts.last().map(|inst| inst.pc).or(Some(data.pc));
+        if data.nexts.iter().any(|next| matches!(next, Next::Switch(..)))
+            && let Some(target) = walked.target
+        {
+            here.target = Some(self.value(&mut here, target)?);
+        }
         match &data.effect.end {
             End::Halt => {
                 let halted = self.function.terminator(block).is_some();
@@ -301,6 +309,26 @@ impl Builder<'_, '_, '_> {
             }
             Next::Never => {
                 self.cursor(here).trap(TrapCode::Invalid);
+            }
+            Next::Switch(cases, bad) => {
+                let target = here.target.ok_or(LiftError::Internal {
+                    pc: here.pc.unwrap_or(0),
+                    what: "a jump with several targets has no target",
+                })?;
+                for (pc, next) in cases {
+                    let is_case = {
+                        let mut cursor = self.cursor(here);
+                        let number = cursor.iconst(Type::BOOL, Word::from(*pc));
+                        cursor.ins(Opcode::Eq, &[target, number]).map_err(|_| width(here.pc))?
+                    };
+                    let taken = self.branch(here, next, stack)?;
+                    let rest = self.function.create_block();
+                    self.cursor(here).brif(is_case, taken, BlockCall { block: rest, args: Vec::new() });
+                    here.block = rest;
+                    here.consts.clear();
+                }
+                here.pc = Some(*bad);
+                self.cursor(here).trap(TrapCode::BadJump);
             }
             Next::Ret(exit) => {
                 let owner = self.plan.nodes[here.node as usize].owner;

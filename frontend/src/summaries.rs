@@ -15,7 +15,7 @@ use zvm_ir::{Pc, Word};
 use crate::decode::{Code, CodeBlock};
 use crate::effects::{Edge, Effect, Fact, Facts, Target, decided, interpret};
 use crate::error::LiftError;
-use crate::expr::{Arena, Expr, Stack, TOP};
+use crate::expr::{Arena, Expr, MEMORY, Stack, TOP};
 
 /// A way to leave the part of the program that a block starts, through the stack it was entered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub(crate) struct Summaries {
     pub(crate) blocks: BTreeMap<Pc, CodeBlock>,
     effects: BTreeMap<Variant, Effect>,
     leaves: BTreeMap<Variant, Vec<Leave>>,
+    /// Words of memory, by address, from which targets of jumps are taken that are not understood.
+    pub(crate) wanted: BTreeSet<u32>,
 }
 
 impl Summaries {
@@ -78,7 +80,9 @@ impl Summaries {
                 return Err(LiftError::Budget { what: "compositions of blocks", limit: WORK_LIMIT, pc });
             }
             let block = table.blocks.entry(pc).or_insert_with(|| code.block(pc));
-            let effect = table.effects.entry(variant.clone()).or_insert_with(|| interpret(block, &variant.1, arena));
+            let effect =
+                table.effects.entry(variant.clone()).or_insert_with(|| interpret(code, block, &variant.1, arena));
+            table.wanted.extend(effect.wanted);
             let edges = effect.end.edges().to_vec();
             let mut changed = false;
             for edge in &edges {
@@ -125,7 +129,7 @@ impl Summaries {
     /// The slots of the block's entry stack that hold function pointers.
     pub(crate) fn pointers(&self, arena: &Arena, pc: Pc) -> BTreeSet<u32> {
         let leaves = self.leaves(pc, &Facts::new()).iter().filter(|leave| leave.pointer);
-        leaves.flat_map(|leave| arena.slots(leave.target)).collect()
+        leaves.flat_map(|leave| arena.slots(leave.target)).filter(|&slot| slot < MEMORY).collect()
     }
 
     /// Follows an edge through the exits that are in the table.
@@ -137,6 +141,12 @@ impl Summaries {
         while let Some((target, stack, guards, pc, pointer)) = pending.pop() {
             let to = match resolve(code, arena, target) {
                 Resolved::Block(to) => to,
+                Resolved::Many(targets) => {
+                    pending.extend(
+                        targets.into_iter().map(|to| (Target::Next(to), stack.clone(), guards.clone(), pc, pointer)),
+                    );
+                    continue;
+                }
                 Resolved::Bad | Resolved::Unknown => continue,
                 Resolved::Entry(target) => {
                     // Code goes on after the jump that leaves: somebody is to come back there.
@@ -185,6 +195,8 @@ impl Summaries {
 pub(crate) enum Resolved {
     /// A block.
     Block(Pc),
+    /// One of several blocks, in order; anything else is not a valid target.
+    Many(Vec<Pc>),
     /// A constant that is not a valid target.
     Bad,
     /// An expression over the entry stack.
@@ -194,15 +206,23 @@ pub(crate) enum Resolved {
 }
 
 /// What a target is, as far as the expression itself tells.
-pub(crate) fn resolve(code: &Code, arena: &Arena, target: Target) -> Resolved {
-    match target {
-        Target::Next(pc) => Resolved::Block(pc),
-        Target::Jump(expr) => match arena.as_const(expr) {
-            Some(word) => code.jumpdest(&word).map_or(Resolved::Bad, Resolved::Block),
-            None if arena.is_opaque(expr) => Resolved::Unknown,
-            None => Resolved::Entry(expr),
-        },
+pub(crate) fn resolve(code: &Code, arena: &mut Arena, target: Target) -> Resolved {
+    let expr = match target {
+        Target::Next(pc) => return Resolved::Block(pc),
+        Target::Jump(expr) => expr,
+    };
+    if let Some(word) = arena.as_const(expr) {
+        return code.jumpdest(&word).map_or(Resolved::Bad, Resolved::Block);
     }
+    if arena.is_opaque(expr) {
+        return Resolved::Unknown;
+    }
+    if arena.is_fixed(expr) {
+        let Some(values) = arena.values(expr) else { return Resolved::Unknown };
+        let targets: Vec<Pc> = values.iter().filter_map(|word| code.jumpdest(word)).collect();
+        return if targets.is_empty() { Resolved::Bad } else { Resolved::Many(targets) };
+    }
+    Resolved::Entry(expr)
 }
 
 /// The guards under which `leave` is taken when its block is entered with `stack`, itself entered under `guards`.
@@ -251,6 +271,11 @@ fn merge(arena: &mut Arena, list: &mut Vec<Leave>, new: Leave) -> bool {
         })
         .collect();
     let mut stack = Stack::from_top_down(items, base);
+    let slots: BTreeSet<u32> = old.stack.memory.keys().chain(new.stack.memory.keys()).copied().collect();
+    for slot in slots {
+        let (a, b) = (old.stack.get(arena, slot), new.stack.get(arena, slot));
+        stack.memory.insert(slot, if a == b { a } else { TOP });
+    }
     stack.normalise(arena);
     let guards: BTreeMap<u32, bool> =
         old.guards.iter().filter(|(slot, truth)| new.guards.get(slot) == Some(truth)).map(|(&s, &t)| (s, t)).collect();
