@@ -12,7 +12,7 @@ use crate::error::LiftError;
 use crate::plan::{Next, NodeId, Plan, PlanNode};
 
 /// The height of the EVM's stack, in words.
-const STACK_LIMIT: i64 = 1024;
+pub(crate) const STACK_LIMIT: i64 = 1024;
 /// Stands for heights without bound.
 const UNBOUNDED: i64 = 1 << 40;
 /// How often a height may change before it is taken as unbounded.

@@ -6,6 +6,7 @@
 //! 2. `effects`: one block → its effect on a symbolic entry stack.
 //! 3. `summaries`: how control leaves each block through the stack it was entered with.
 //! 4. `functions` (with `heights`): which blocks form which function, what every jump is, where the stack runs out.
+//!    Where these two fail, `exact` copies blocks per stack instead.
 //! 5. `liveness`, 6. `ssa`: values instead of a stack.
 //!
 //! A lift is checked: every jump that can be reached goes to a known set of targets, or the lift is refused with the
@@ -14,6 +15,7 @@
 mod decode;
 mod effects;
 mod error;
+mod exact;
 mod expr;
 mod functions;
 mod gas;
@@ -35,7 +37,8 @@ pub use error::LiftError;
 pub use report::{Problem, Report, Ring};
 pub use subset::{Fork, Row, Status, row_of, subset_markdown};
 
-use decode::{Code, Inst, Kind};
+use decode::{Code, CodeBlock, Inst, Kind};
+use exact::Keep;
 use expr::Arena;
 use plan::Plan;
 use summaries::Summaries;
@@ -83,28 +86,40 @@ pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
         return Err(LiftError::TooLong { len: code.len(), limit: CODE_LIMIT });
     }
     let mut code = Code::new(code, options.fork);
-    let (mut arena, mut table);
+    let error = match by_summaries(&mut code) {
+        Ok((arena, plan, blocks)) => return finish(&code, &arena, &blocks, plan, options),
+        Err(error) => error,
+    };
+    // What a compiler does not do needs the costly way: first with the constants that can be targets, then with all.
+    code.followed.clear();
+    for keep in [Keep::Labels, Keep::Everything] {
+        let mut arena = Arena::new();
+        if let Ok((plan, blocks)) = exact::plan(&code, &mut arena, keep) {
+            return finish(&code, &arena, &blocks, plan, options);
+        }
+    }
+    Err(error)
+}
+
+type Blocks = BTreeMap<Pc, CodeBlock>;
+
+/// Stages 3 and 4.
+fn by_summaries(code: &mut Code) -> Result<(Arena, Plan, Blocks), LiftError> {
     loop {
-        arena = Arena::new();
-        table = Summaries::compute(&code, &mut arena)?;
+        let mut arena = Arena::new();
+        let table = Summaries::compute(code, &mut arena)?;
         let before = code.followed.len();
         code.followed.extend(&table.wanted);
         if code.followed.len() == before || code.followed.len() > FOLLOWED_LIMIT {
-            break;
+            let plan = functions::plan(code, &mut arena, &table)?;
+            return Ok((arena, plan, table.blocks));
         }
     }
-    let plan = functions::plan(&code, &mut arena, &table)?;
-    finish(&code, &arena, &table, plan, options)
 }
 
-fn finish(
-    code: &Code,
-    arena: &Arena,
-    table: &Summaries,
-    plan: Plan,
-    options: &LiftOptions,
-) -> Result<Lifted, LiftError> {
-    let block = |node: u32| table.blocks.get(&plan.nodes[node as usize].pc);
+/// Stages 5 and 6, and what is asked of the result.
+fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &LiftOptions) -> Result<Lifted, LiftError> {
+    let block = |node: u32| blocks.get(&plan.nodes[node as usize].pc);
     let live: BTreeSet<u32> = plan.reachable();
     let insts: BTreeMap<Pc, Inst> = live
         .iter()

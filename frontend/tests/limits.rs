@@ -1,0 +1,112 @@
+//! Arbitrary bytes: no panic, no hang, and if they lift, the same outcome as revm.
+
+mod oracle;
+
+use std::time::{Duration, Instant};
+
+use oracle::{Compared, Random, World, compare};
+use zvm_frontend::{Fork, LiftOptions, check, lift};
+use zvm_ir::Word;
+
+/// Bytes with a taste for what makes control flow: small pushes, jumps, stack traffic.
+fn structured(random: &mut Random, len: usize) -> Vec<u8> {
+    let mut code = Vec::new();
+    while code.len() < len {
+        match random.below(12) {
+            0..=2 => code.extend([0x60, random.below(len as u64 + 4) as u8]),
+            3 => code.push(0x5b),
+            4 => code.extend([0x60, random.below(len as u64) as u8, 0x56]),
+            5 => code.extend([0x60, random.below(len as u64) as u8, 0x57]),
+            6 => code.push(0x80 + random.below(5) as u8),
+            7 => code.push(0x90 + random.below(5) as u8),
+            8 => code.push(*[0x50, 0x50, 0x56, 0x57, 0x5b].get(random.below(5) as usize).unwrap_or(&0)),
+            9 => code.push(*[0x35, 0x51, 0x36, 0x58, 0x38].get(random.below(5) as usize).unwrap_or(&0)),
+            10 => code.push(random.below(0x1f) as u8),
+            _ => code.push(*[0x00, 0xf3, 0xfd, 0x52, 0xfe].get(random.below(5) as usize).unwrap_or(&0)),
+        }
+    }
+    code
+}
+
+#[test]
+fn structured_bytes_agree_with_revm() {
+    let runs: usize = std::env::var("ZVM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
+    let seed = std::env::var("ZVM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x0123_4567_89ab_cdef);
+    let mut random = Random(seed);
+    let (mut lifted_count, mut same) = (0, 0);
+    for _ in 0..runs {
+        let len = 4 + random.below(60) as usize;
+        let code = structured(&mut random, len);
+        let text: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        let start = Instant::now();
+        let Ok(lifted) = lift(&code, &LiftOptions::default()) else { continue };
+        assert!(start.elapsed() < Duration::from_secs(20), "{text} takes too long");
+        zvm_ir::verify(&lifted.module).unwrap_or_else(|errors| panic!("{text}: {}\n{}", errors[0], lifted.module));
+        lifted_count += 1;
+        let world = World { code: code.clone(), ..World::default() };
+        for _ in 0..3 {
+            let calldata: Vec<u8> = (0..random.below(70)).map(|_| random.below(3) as u8).collect();
+            match compare(&lifted.module, &world, &calldata, Word::ZERO) {
+                Compared::Same(_, steps) => {
+                    same += 1;
+                    assert!(steps.edges.is_subset(&lifted.edges), "{text}: an edge is missing");
+                }
+                Compared::Unfit => {}
+                Compared::Different(what) => panic!("{text}\n{what}\n{}", lifted.module),
+            }
+        }
+    }
+    println!("{lifted_count} of {runs} lifted, {same} runs agree");
+    assert!(lifted_count > runs / 4, "most structured programs lift: {lifted_count}");
+}
+
+#[test]
+fn raw_bytes_neither_panic_nor_hang() {
+    let mut random = Random(0xfeed_beef_1234_5678);
+    for len in [0, 1, 2, 31, 100, 1_000, 10_000, 24_576, 100_000] {
+        for _ in 0..3 {
+            let code: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();
+            let start = Instant::now();
+            let report = check(&code, &LiftOptions { fork: Fork::Amsterdam, ..LiftOptions::default() });
+            assert!(report.l1_ring || !report.problems.is_empty());
+            assert!(start.elapsed() < Duration::from_secs(30), "{len} bytes take {:?}", start.elapsed());
+        }
+    }
+}
+
+#[test]
+fn long_structured_bytes_neither_panic_nor_hang() {
+    let mut random = Random(0x5eed);
+    for len in [250, 2_000, 100_000] {
+        for _ in 0..4 {
+            let code = structured(&mut random, len);
+            let start = Instant::now();
+            let _ = check(&code, &LiftOptions::default());
+            assert!(start.elapsed() < Duration::from_secs(30), "{len} bytes take {:?}", start.elapsed());
+        }
+    }
+}
+
+/// Programs made of one byte or of one short pattern stress each limit alone.
+#[test]
+fn repeated_patterns_neither_panic_nor_hang() {
+    let patterns: [&[u8]; 9] = [
+        &[0x5b],
+        &[0x58],
+        &[0x60, 0x00, 0x56],
+        &[0x5b, 0x60, 0x00, 0x57],
+        &[0x5b, 0x80, 0x56],
+        &[0x5b, 0x36, 0x58, 0x57],
+        &[0x5b, 0x58, 0x36, 0x60, 0x00, 0x57],
+        &[0x5b, 0x81, 0x91, 0x57],
+        &[0x60, 0x00, 0x52, 0x60, 0x00, 0x51],
+    ];
+    for pattern in patterns {
+        for count in [10, 1_000, 20_000] {
+            let code: Vec<u8> = pattern.iter().copied().cycle().take(pattern.len() * count).collect();
+            let start = Instant::now();
+            let _ = check(&code, &LiftOptions::default());
+            assert!(start.elapsed() < Duration::from_secs(30), "{pattern:02x?} × {count} takes {:?}", start.elapsed());
+        }
+    }
+}
