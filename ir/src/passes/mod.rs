@@ -17,6 +17,7 @@ pub mod narrow;
 pub mod promote_memory;
 pub mod redundant_params;
 pub mod simplify_cfg;
+pub mod sink;
 pub mod sink_stores;
 
 mod edit;
@@ -25,7 +26,7 @@ mod memory;
 
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 
-use crate::cfg::CallGraph;
+use crate::cfg::{CallGraph, Cfg};
 use crate::entities::{Data, Func};
 use crate::function::{Function, Module};
 use crate::passes::memory::access::Summary;
@@ -151,6 +152,8 @@ const DUPLICATE_EXITS: Pass = Pass {
     ensures: &[],
     breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
 };
+const SINK: Pass =
+    Pass { name: "sink", run: Run::Function(sink::run), requires: &[Reachable], ensures: &[], breaks: &[Numbered] };
 const SINK_STORES: Pass = Pass {
     name: "sink-stores",
     run: Run::Function(sink_stores::run),
@@ -219,6 +222,7 @@ pub const PIPELINE: &[Pass] = &[
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
     FOLD,
+    SINK,
     GVN,
     NARROW,
     SIMPLIFY_CFG,
@@ -309,6 +313,13 @@ pub fn optimize_observed(module: &mut Module, options: &Options, observe: Observ
             return Err(BrokenModule { pass: pass.name, number, errors });
         }
         observe(Moment::After, number, pass, module);
+    }
+    if options.passes == 0 {
+        return Ok(());
+    }
+    // The text reads from top to bottom: blocks in reverse post-order, numbers in the order of the text.
+    for function in module.funcs.values_mut() {
+        function.layout = Cfg::new(function).reverse_postorder().to_vec();
     }
     *module = module.compact();
     Ok(())

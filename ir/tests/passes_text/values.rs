@@ -388,3 +388,55 @@ block3:
         ),
     );
 }
+
+#[test]
+fn sink_brings_a_subtraction_behind_its_check() {
+    rewrites(
+        &["fold", "sink", "narrow", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    v2: u256 = wsub v0, v1
+    v3: u1 = ult v0, v2
+    brif v3, block1, block2
+block1:
+    revert_words 0
+block2:
+    return_words 32, v2"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    v3: u1 = ult v0, v1
+    brif v3, block1, block2
+block1:
+    revert_words 0
+block2:
+    v2: u256 = sub v0, v1
+    return_words 32, v2"),
+        ),
+    );
+}
+
+#[test]
+fn sink_keeps_what_both_sides_or_a_loop_use() {
+    keeps(
+        "sink",
+        &main_of(
+            &(inputs(2)
+                + "    v2: u256 = wmul v0, v1
+    jump block1(v0)
+block1(v3: u256):
+    v4: u256 = shr v91, v3
+    v5: u1 = iszero v4
+    brif v5, block2, block3
+block2:
+    return_words 64, v2, v4
+block3:
+    v6: u256 = xor v4, v2
+    v7: u1 = ult v6, v1
+    brif v7, block4, block1(v4)
+block4:
+    stop"),
+        ),
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::{Rewrite, Rule};
 use crate::Word;
-use crate::opcode::Opcode::{Eq, Iszero, Select, Slt, Sub, Trunc, Ult, Wadd, Wsub, Xor};
+use crate::opcode::Opcode::{Eq, Iszero, Select, Slt, Sub, Trunc, Udiv, Ult, Wadd, Wmul, Wsub, Xor};
 use crate::types::Type;
 
 const ONE: Word = Word::from_limbs([1, 0, 0, 0]);
@@ -34,6 +34,40 @@ pub(super) const RULES: &[Rule] = &[
         },
         before: "v4: u256 = wsub v0, v1; v5: u1 = iszero v4; v5",
         after: "v4: u1 = eq v0, v1; v4",
+    },
+    Rule {
+        name: "iszero-of-offset",
+        on: &[Iszero],
+        rewrite: |site| {
+            let [a, c] = site.operands(site.arg(0), Wadd)?;
+            let word = site.constant_of(c)?.wrapping_neg();
+            let word = site.iconst(word);
+            Some(Rewrite::Inst(Eq, vec![a, word]))
+        },
+        before: "v4: u1 = iconst 1; v5: u256 = wadd v0, v4; v6: u1 = iszero v5; v6",
+        after: "v4: u256 = iconst 0xffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff; \
+                v5: u1 = eq v0, v4; v5",
+    },
+    Rule {
+        // The product of x and a constant c did not wrap exactly when x ≤ ⌊(2^256 − 1) / c⌋.
+        name: "product-by-constant-fits",
+        on: &[Eq],
+        rewrite: |site| {
+            (0..2).find_map(|at| {
+                let (x, quotient) = (site.arg(at), site.arg(1 - at));
+                let [product, c] = site.operands(quotient, Udiv)?;
+                let [a, d] = site.operands(product, Wmul)?;
+                let (c, d) = (site.constant_of(c)?, site.constant_of(d)?);
+                if a != x || c != d || c <= ONE {
+                    return None;
+                }
+                let bound = site.iconst(Word::MAX / c + ONE);
+                Some(Rewrite::Inst(Ult, vec![x, bound]))
+            })
+        },
+        before: "v4: u2 = iconst 3; v5: u256 = wmul v0, v4; v6: u256 = udiv v5, v4; v7: u1 = eq v0, v6; v7",
+        after: "v4: u255 = iconst 0x5555555555555555555555555555555555555555555555555555555555555556; \
+                v5: u1 = ult v0, v4; v5",
     },
     Rule {
         name: "eq-self",
@@ -156,6 +190,20 @@ pub(super) const RULES: &[Rule] = &[
         },
         before: "v4: u256 = wsub v0, v1; v5: u1 = ult v0, v4; v5",
         after: "v4: u1 = ult v0, v1; v4",
+    },
+    Rule {
+        // a − c < d exactly when a < c + d, if a − c does not borrow and c + d does not wrap.
+        name: "ult-of-exact-offset",
+        on: &[Ult],
+        rewrite: |site| {
+            let [a, c] = site.operands(site.arg(0), Sub)?;
+            let bound = site.constant_of(c)?.checked_add(site.constant(1)?)?;
+            let bound = site.iconst(bound);
+            Some(Rewrite::Inst(Ult, vec![a, bound]))
+        },
+        before: "v4: u9 = iconst 256; v5: u9 = or v3, v4; v6: u3 = iconst 4; v7: u9 = sub v5, v6; \
+                 v8: u10 = iconst 512; v9: u1 = ult v7, v8; v9",
+        after: "v4: u9 = iconst 256; v5: u9 = or v3, v4; v6: u10 = iconst 516; v7: u1 = ult v5, v6; v7",
     },
     Rule {
         name: "slt-of-nonnegatives",
