@@ -118,19 +118,12 @@ pub(crate) fn analyze(module: &Module, observes_msize: bool) -> ModuleFacts {
     for &func in &order {
         facts.recursive[func] = graph.is_recursive(func);
     }
-    // Least fixed points, callees first: what is not shown to return does not, what is not shown to be needed is not.
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for &func in &order {
-            let returns = reach_ret(&module.funcs[func], &facts.returns);
-            let entry_returns = module.funcs[func].entry().is_some_and(|entry| returns[entry]);
-            changed |= entry_returns != facts.returns[func];
-            facts.returns[func] = entry_returns;
-            facts.needs[func].returns = returns;
-        }
+    facts.returns = returning(module, &order);
+    for &func in &order {
+        facts.needs[func].returns = reach_ret(&module.funcs[func], &facts.returns);
     }
-    changed = true;
+    // A least fixed point: what is not shown to be needed is not.
+    let mut changed = true;
     while changed {
         changed = false;
         for &func in &order {
@@ -157,6 +150,32 @@ pub(crate) fn analyze(module: &Module, observes_msize: bool) -> ModuleFacts {
         }
     }
     facts
+}
+
+/// The functions that can return, given an order of all functions in which callees come early. A least fixed point: what
+/// is not shown to return does not.
+fn returning(module: &Module, order: &[Func]) -> SecondaryMap<Func, bool> {
+    let mut returns = SecondaryMap::new();
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for &func in order {
+            let function = &module.funcs[func];
+            let reached = reach_ret(function, &returns);
+            if !returns[func] && function.entry().is_some_and(|entry| reached[entry]) {
+                returns[func] = true;
+                changed = true;
+            }
+        }
+    }
+    returns
+}
+
+/// The functions that can return.
+pub(crate) fn returning_functions(module: &Module) -> SecondaryMap<Func, bool> {
+    let graph = CallGraph::new(module);
+    let order: Vec<Func> = graph.components().iter().flatten().copied().collect();
+    returning(module, &order)
 }
 
 /// The parameters of the function that its callers must give, as positions.

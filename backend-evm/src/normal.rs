@@ -1,6 +1,6 @@
 //! Normal form of the control flow, which makes edges simple for the stack scheduler.
 //!
-//! Does: drops unreachable blocks and functions' unreachable code; replaces the parameters of blocks with one
+//! Does: cuts blocks after calls that never come back; drops unreachable blocks; replaces the parameters of blocks with one
 //! predecessor by the arguments; joins a block with its only successor when it is the only predecessor; puts a block on
 //! every edge from a branch to a block with several predecessors.
 //! Requires: a verified module. Ensures: a verified module in which the targets of `brif` have no parameters and one
@@ -9,12 +9,16 @@
 
 use cranelift_entity::SecondaryMap;
 use zvm_ir::cfg::Cfg;
-use zvm_ir::{Block, BlockCall, Function, Imm, InstData, Module, Opcode, Value};
+use zvm_ir::{Block, BlockCall, Func, Function, Imm, InstData, Module, Opcode, TrapCode, Value};
+
+use crate::liveness;
 
 /// Normalizes every function of a module.
 pub(crate) fn normalize(module: &Module) -> Module {
     let mut out = module.clone();
+    let returns = liveness::returning_functions(module);
     for function in out.funcs.values_mut() {
+        cut_after_lost_calls(function, &returns);
         let cfg = Cfg::new(function);
         function.layout.retain(|&block| cfg.is_reachable(block));
         substitute_parameters(function, &cfg);
@@ -22,6 +26,31 @@ pub(crate) fn normalize(module: &Module) -> Module {
         split_edges(function);
     }
     out
+}
+
+/// Nothing comes after a call of a function that never returns.
+fn cut_after_lost_calls(function: &mut Function, returns: &SecondaryMap<Func, bool>) {
+    for block in function.layout.clone() {
+        let lost = function.blocks[block].insts.iter().position(|&inst| match function.insts[inst].imm {
+            Imm::Func(callee) => !returns[callee],
+            _ => false,
+        });
+        if let Some(at) = lost {
+            let pc = function.insts[function.blocks[block].insts[at]].pc;
+            let trap = InstData {
+                opcode: Opcode::Trap,
+                imm: Imm::Trap(TrapCode::Invalid),
+                args: Vec::new(),
+                targets: Vec::new(),
+                results: Vec::new(),
+                pc,
+            };
+            let trap = function.create_inst(trap, &[]);
+            let insts = &mut function.blocks[block].insts;
+            insts.truncate(at + 1);
+            insts.push(trap);
+        }
+    }
 }
 
 fn substitute_parameters(function: &mut Function, cfg: &Cfg) {

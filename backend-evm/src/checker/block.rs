@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zvm_ir::cfg::Cfg;
-use zvm_ir::{Block, BlockCall, Effects, Func, Function, Imm, Inst, Value, Word};
+use zvm_ir::{Block, BlockCall, Effects, Func, Function, Imm, Inst, Opcode, Value, Word};
 
 use super::machine::{Effect, Machine, Stop, Trace, is_effect};
 use super::terms::{Meanings, Term, TermData, Terms};
@@ -78,7 +78,8 @@ impl Checker<'_> {
     pub(super) fn block(&mut self, info: &BlockInfo) {
         let mut symbols = Symbols { terms: Terms::default(), meanings: Meanings::new() };
         let mut machine = self.entry_state(info, &mut symbols.terms);
-        let mut source = Source::default();
+        let trace = Trace::new(self.lowered.plan.observes_msize);
+        let mut source = Source { words: BTreeMap::new(), trace };
         let exit = self.execute(info.func, info.block, &mut source, &mut symbols);
         let mut paths = Vec::new();
         let result = self.compare(info, exit, source, &mut machine, &mut symbols, &mut paths);
@@ -101,7 +102,7 @@ impl Checker<'_> {
             .map(|slot| match *slot {
                 TemplateSlot::Junk => terms.unknown(),
                 TemplateSlot::Return => terms.term(TermData::Return),
-                TemplateSlot::Value(value) => terms.term(TermData::Value(value)),
+                TemplateSlot::Value(value) => self.free(info.func, terms, value),
             })
             .collect();
         let function = &self.functions[&info.func];
@@ -109,10 +110,17 @@ impl Checker<'_> {
         let mut spills = BTreeMap::new();
         for (&address, &value) in &function.slots {
             if !is_entry && function.live.live_in[info.block].contains(value) {
-                spills.insert(address, (value, terms.term(TermData::Value(value))));
+                spills.insert(address, (value, self.free(info.func, terms, value)));
             }
         }
-        Machine { pc: info.start, stack, trace: Trace::default(), spills, aside: Vec::new(), era: 0 }
+        Machine {
+            pc: info.start,
+            stack,
+            trace: Trace::new(self.lowered.plan.observes_msize),
+            spills,
+            aside: Vec::new(),
+            era: 0,
+        }
     }
 
     fn function(&self, func: Func) -> &Function {
@@ -125,8 +133,26 @@ impl Checker<'_> {
         match liveness::remade(self.function(func), value) {
             Some(Remade::Constant(word)) => terms.constant(word),
             Some(Remade::Input(byte)) => terms.op(byte, vec![], 0),
-            None => source.words.get(&value).copied().unwrap_or_else(|| terms.term(TermData::Value(value))),
+            None => source.words.get(&value).copied().unwrap_or_else(|| self.free(func, terms, value)),
         }
+    }
+
+    /// The word of a value that is defined before the block. Calldata does not change, so a word of it at a fixed place
+    /// is the same whenever it is read.
+    fn free(&self, func: Func, terms: &mut Terms, value: Value) -> Term {
+        let function = self.function(func);
+        let load = function.def_inst(value).map(|inst| &function.insts[inst]);
+        if let Some(data) = load.filter(|data| data.opcode == Opcode::Calldataload)
+            && let Some(&offset) = data.args.first()
+            && let Some(offset) = liveness::remade(function, liveness::canonical(function, offset))
+        {
+            let offset = match offset {
+                Remade::Constant(word) => terms.constant(word),
+                Remade::Input(byte) => terms.op(byte, vec![], 0),
+            };
+            return terms.op(opcodes::CALLDATALOAD, vec![offset], 0);
+        }
+        terms.term(TermData::Value(value))
     }
 
     /// Executes the instructions of a block as IR.
@@ -188,7 +214,7 @@ impl Checker<'_> {
         let data = &self.function(func).insts[inst];
         let effects = data.opcode.effects();
         let args: Vec<Term> = data.args.iter().map(|&arg| self.word(func, source, &mut symbols.terms, arg)).collect();
-        if is_effect(effects, self.lowered.plan.observes_msize) {
+        if is_effect(byte, effects, self.lowered.plan.observes_msize) {
             let effect = source.trace.record(Effect::Op(byte, args), effects);
             if let Some(result) = data.result() {
                 let term = symbols.terms.term(TermData::Result(effect, 0));
@@ -292,16 +318,13 @@ impl Checker<'_> {
             path.source.words.insert(param, arg);
         }
         let Some(&target) = self.blocks.get(&(func, path.target.block)) else {
-            // The block has no code of its own: it may only jump on.
-            let insts = &function.blocks[path.target.block].insts;
-            return match function.terminator(path.target.block) {
-                Some(jump) if insts.len() == 1 && select(function.insts[jump].opcode, 0) == Selection::Jump => {
-                    let next = function.insts[jump].targets.first().cloned().ok_or(CheckErrorKind::Target)?;
-                    let (source, machine) = (path.source.clone(), path.machine.clone());
-                    paths.push(Path { source, machine, target: next });
+            // The block has no code of its own: it must have no effects, and jump on.
+            return match self.execute(func, path.target.block, &mut path.source, symbols) {
+                Some(Exit::Goto(target)) => {
+                    paths.push(Path { source: path.source.clone(), machine: path.machine.clone(), target });
                     Ok(())
                 }
-                _ => Err(CheckErrorKind::Target),
+                Some(Exit::Ended | Exit::Branch(..)) | None => Err(CheckErrorKind::Target),
             };
         };
         self.same_effects(&path.source, &path.machine, &symbols.terms)?;

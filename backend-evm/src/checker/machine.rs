@@ -34,6 +34,8 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     pub effects: Vec<Effect>,
+    /// Whether reads count as writes of memory, because MSIZE shows them.
+    observes_msize: bool,
     memory: u32,
     storage: u32,
     transient: u32,
@@ -42,11 +44,16 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    pub(super) fn new(observes_msize: bool) -> Self {
+        Self { observes_msize, ..Self::default() }
+    }
+
     /// Records an effect; gives its number.
     pub(super) fn record(&mut self, effect: Effect, effects: Effects) -> u32 {
         self.effects.push(effect);
         let all = effects.has(Effects::CALLS);
-        self.memory += u32::from(all || effects.has(Effects::WRITES_MEMORY));
+        let extends = self.observes_msize && effects.has(Effects::READS_MEMORY);
+        self.memory += u32::from(all || extends || effects.has(Effects::WRITES_MEMORY));
         self.storage += u32::from(all || effects.has(Effects::WRITES_STORAGE));
         self.transient += u32::from(all || effects.has(Effects::WRITES_TRANSIENT));
         self.return_data += u32::from(all || effects.has(Effects::WRITES_RETURN_DATA));
@@ -73,8 +80,8 @@ impl Trace {
 }
 
 /// Whether an instruction is an effect, so that its place among the others matters.
-pub(super) fn is_effect(effects: Effects, observes_msize: bool) -> bool {
-    !effects.is_removable() || (observes_msize && effects.has(Effects::READS_MEMORY))
+pub(super) fn is_effect(byte: u8, effects: Effects, observes_msize: bool) -> bool {
+    !effects.is_removable() || (observes_msize && byte != opcodes::MSIZE && effects.has(Effects::READS_MEMORY))
 }
 
 /// The emitted code in the middle of a block.
@@ -237,7 +244,7 @@ impl Checker<'_> {
         if effects.has(Effects::READS_MEMORY) || effects.has(Effects::WRITES_MEMORY) || meaning.halts {
             machine.clear(terms)?;
         }
-        if is_effect(effects, self.lowered.plan.observes_msize) {
+        if is_effect(byte, effects, self.lowered.plan.observes_msize) {
             let effect = machine.trace.record(Effect::Op(byte, args), effects);
             for at in 0..meaning.pushes {
                 machine.stack.push(terms.term(TermData::Result(effect, at as u32)));

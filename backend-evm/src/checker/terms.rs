@@ -109,6 +109,7 @@ impl Terms {
                     term = self.op(opcodes::EQ, args, 0);
                     negated = !negated;
                 }
+                TermData::Constant(word) => return (self.constant(Word::from(1)), negated != word.is_zero()),
                 _ => return (term, negated),
             }
         }

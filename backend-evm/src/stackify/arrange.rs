@@ -214,7 +214,17 @@ impl Scheduler<'_> {
             move_cost: self.price(3, 1),
             pop_cost: self.price(2, 1),
         };
-        match problem.solve(self.mode.budget) {
+        let problem = problem.trimmed();
+        let key = (problem, self.mode.budget);
+        let plan = match self.plans.get(&key) {
+            Some(plan) => plan.clone(),
+            None => {
+                let plan = key.0.solve(self.mode.budget);
+                self.plans.insert(key, plan.clone());
+                plan
+            }
+        };
+        match plan {
             Ok(steps) => {
                 for step in steps {
                     self.step(step, &names);

@@ -24,6 +24,7 @@ use crate::liveness::{self, Liveness, ModuleFacts, Remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece, gas};
 use crate::memory::MemoryPlan;
 use crate::{LowerError, Optimize, Options, opcodes};
+use shuffle::Plans;
 
 /// What a slot of a block's entry template holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +121,7 @@ pub(crate) fn stackify(module: &Module, plan: &MemoryPlan, options: &Options) ->
     {
         program.functions.push(start(module, entry, &labels, &mut next_label));
     }
+    let mut plans = Plans::new();
     let mut spill_base = plan.spill_base;
     for &func in &facts.reachable {
         let function = &module.funcs[func];
@@ -127,7 +129,7 @@ pub(crate) fn stackify(module: &Module, plan: &MemoryPlan, options: &Options) ->
         let live = liveness::liveness(module, &facts, func, &cfg);
         let cx = Cx { module, facts: &facts, plan, options, func, cfg, live, labels: &labels };
         let spill_base_here = spill_base.filter(|_| !facts.recursive[func]);
-        let done = schedule_function(&cx, spill_base_here, &mut next_label)?;
+        let done = schedule_function(&cx, spill_base_here, &mut next_label, &mut plans)?;
         if let Some(base) = &mut spill_base {
             *base += 32 * done.spills.len() as u64;
         }
@@ -169,20 +171,25 @@ fn modes(options: &Options) -> Vec<Mode> {
     let mode = |lazy, budget, junk| Mode { lazy, budget, aside: false, junk };
     match options.optimize {
         Optimize::None => vec![mode(false, 0, 3)],
-        Optimize::Gas | Optimize::Size => vec![mode(true, 400, 3), mode(false, 400, 3)],
+        Optimize::Gas | Optimize::Size => vec![mode(true, 150, 3), mode(false, 150, 3)],
     }
 }
 
 /// Tries each mode and keeps the cheapest result. If none works, values are spilled one by one, and at last the stack is
 /// put aside where needed.
-fn schedule_function(cx: &Cx<'_>, spill_base: Option<u64>, next_label: &mut u32) -> Result<Done, LowerError> {
+fn schedule_function(
+    cx: &Cx<'_>,
+    spill_base: Option<u64>,
+    next_label: &mut u32,
+    plans: &mut Plans,
+) -> Result<Done, LowerError> {
     let function = &cx.module.funcs[cx.func];
     let modes = modes(cx.options);
     let first_label = *next_label;
     let mut best: Option<(u64, FunctionCode, u32)> = None;
     for &mode in &modes {
         let mut label = first_label;
-        if let Ok(code) = schedule::run(cx, mode, &BTreeMap::new(), &mut label) {
+        if let Ok(code) = schedule::run(cx, mode, &BTreeMap::new(), &mut label, plans) {
             let cost = cost(cx.options, &code);
             if best.as_ref().is_none_or(|(known, ..)| cost < *known) {
                 best = Some((cost, code, label));
@@ -193,18 +200,23 @@ fn schedule_function(cx: &Cx<'_>, spill_base: Option<u64>, next_label: &mut u32)
         *next_label = label;
         return Ok(Done { code, spills: BTreeMap::new() });
     }
+    // The set of spilled values is found without searching: it only grows, so it ends.
     let mut spilled: BTreeSet<Value> = BTreeSet::new();
-    let mut mode = modes[0];
+    let mut mode = Mode { budget: 0, ..modes[0] };
     loop {
         let spills: BTreeMap<Value, u64> = match spill_base {
             Some(base) => spilled.iter().enumerate().map(|(at, &value)| (value, base + 32 * at as u64)).collect(),
             None => BTreeMap::new(),
         };
         let mut label = first_label;
-        let failure = match schedule::run(cx, mode, &spills, &mut label) {
-            Ok(code) => {
+        let failure = match schedule::run(cx, mode, &spills, &mut label, plans) {
+            Ok(code) if mode.budget == modes[0].budget => {
                 *next_label = label;
                 return Ok(Done { code, spills });
+            }
+            Ok(_) => {
+                mode.budget = modes[0].budget;
+                continue;
             }
             Err(failure) => failure,
         };

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use cranelift_entity::SecondaryMap;
 use zvm_ir::{Block, Effects, Function, Imm, Inst, Opcode, Pc, Value};
 
+use super::shuffle::Plans;
 use super::{Cx, Failure, FunctionCode, Mode, Slot, TemplateSlot, call_returns, is_cold, is_strict, weights};
 use crate::liveness::{self, ValueSet, remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece};
@@ -26,6 +27,7 @@ pub(super) struct Scheduler<'a> {
     pub mode: Mode,
     pub spills: &'a BTreeMap<Value, u64>,
     next_label: &'a mut u32,
+    pub plans: &'a mut Plans,
     pub templates: SecondaryMap<Block, Option<Vec<TemplateSlot>>>,
 
     pub block: Block,
@@ -58,6 +60,7 @@ pub(super) fn run(
     mode: Mode,
     spills: &BTreeMap<Value, u64>,
     next_label: &mut u32,
+    plans: &mut Plans,
 ) -> Result<FunctionCode, Failure> {
     let function = &cx.module.funcs[cx.func];
     let mut code = FunctionCode { func: Some(cx.func), ..FunctionCode::default() };
@@ -68,6 +71,7 @@ pub(super) fn run(
         mode,
         spills,
         next_label,
+        plans,
         templates: SecondaryMap::new(),
         block: entry,
         returns: false,
@@ -271,8 +275,8 @@ impl Scheduler<'_> {
         let data = &self.function.insts[inst];
         let effects = data.opcode.effects();
         let mut operands = Vec::new();
-        for &arg in &data.args {
-            self.single_uses(self.canonical(arg), &mut operands);
+        for arg in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
+            self.single_uses(arg, &mut operands);
         }
         let mut early: Vec<(u32, Value)> = self
             .pending

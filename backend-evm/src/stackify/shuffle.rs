@@ -27,7 +27,7 @@ pub(crate) enum Step {
 }
 
 /// What a named word is to the planner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Named {
     /// How many copies there must be at the end, those in the goal included, within `stack`.
     pub copies: u8,
@@ -36,7 +36,7 @@ pub(crate) struct Named {
 }
 
 /// A rearrangement to plan.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Problem {
     /// The stack from the bottom to the top, or as much of its top as matters.
     pub stack: Vec<u8>,
@@ -60,11 +60,25 @@ pub(crate) struct Problem {
     pub pop_cost: u32,
 }
 
+/// Plans made before: schedules of one module repeat themselves.
+pub(crate) type Plans = HashMap<(Problem, usize), Result<Vec<Step>, OutOfReach>>;
+
 /// The named word that could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutOfReach(pub Option<u8>);
 
 impl Problem {
+    /// The same problem without the slots at the bottom that no plan needs to touch.
+    pub(crate) fn trimmed(mut self) -> Self {
+        if !self.exact {
+            let lowest = self.stack.iter().position(|&slot| slot >= FIRST || (slot == JUNK && self.junk_cost > 1));
+            let cut = lowest.unwrap_or(self.stack.len()).min(self.stack.len().saturating_sub(self.goal.len() + 1));
+            self.stack.drain(..cut);
+            self.floor = self.floor.saturating_sub(cut);
+        }
+        self
+    }
+
     fn named(&self, id: u8) -> Option<&Named> {
         id.checked_sub(FIRST).and_then(|at| self.named.get(usize::from(at)))
     }
@@ -86,14 +100,7 @@ impl Problem {
         if start < self.floor || (self.exact && start != self.floor) {
             return false;
         }
-        let mut found = stack[start..] == self.goal[..];
-        if !found && self.commutes && self.goal.len() >= 2 {
-            let mut swapped = self.goal.clone();
-            let last = swapped.len() - 1;
-            swapped.swap(last, last - 1);
-            found = stack[start..] == swapped[..];
-        }
-        found
+        (stack[start..] == self.goal[..] || (self.commutes && self.matches_exchanged(&stack[start..])))
             && self
                 .named
                 .iter()
@@ -109,15 +116,40 @@ impl Problem {
         }
     }
 
-    /// A lower bound of what is left to pay: each missing copy costs a DUP or a making.
+    /// A lower bound of what is left to pay. Each missing copy costs a DUP or a making; and if nothing but those is
+    /// emitted, the other words of the goal must be on top already, in order.
     fn bound(&self, stack: &[u8]) -> u32 {
         let mut bound = 0;
+        let mut missing = 0;
         for (at, named) in self.named.iter().enumerate() {
             let have = Self::count(stack, at as u8 + FIRST);
-            let missing = usize::from(named.copies).saturating_sub(have) as u32;
-            bound += missing * named.make.map_or(self.move_cost, |make| make.min(self.move_cost));
+            let lacks = usize::from(named.copies).saturating_sub(have);
+            bound += lacks as u32 * named.make.map_or(self.move_cost, |make| make.min(self.move_cost));
+            missing += lacks;
         }
-        bound
+        let there = self.goal.len().saturating_sub(missing);
+        let in_place = stack.len().checked_sub(there).is_some_and(|start| {
+            let top = &stack[start..];
+            let exchanged = self.commutes && there + 1 >= self.goal.len();
+            (start >= self.floor && (!self.exact || start == self.floor))
+                && (top == &self.goal[..there] || (exchanged && self.matches_exchanged(top)))
+        });
+        if in_place { bound } else { bound + self.move_cost.min(self.pop_cost) }
+    }
+
+    /// Whether `top` starts the goal with its two topmost words exchanged.
+    fn matches_exchanged(&self, top: &[u8]) -> bool {
+        let Some(last) = self.goal.len().checked_sub(1).filter(|&last| last >= 1) else { return false };
+        top.iter().enumerate().all(|(at, &have)| {
+            let from = if at == last {
+                last - 1
+            } else if at == last - 1 {
+                last
+            } else {
+                at
+            };
+            self.goal.get(from) == Some(&have)
+        })
     }
 
     fn junk(&self, stack: &[u8]) -> u32 {
@@ -152,12 +184,22 @@ impl Problem {
         }
         self.makings(stack, out);
         for below in 1..=free.saturating_sub(1).min(self.reach) {
-            let id = stack[len - 1 - below];
-            let useful = id != top && (self.exact || id >= FIRST || top >= FIRST || (id == JUNK && self.junk_cost > 0));
-            if useful {
+            let at = len - 1 - below;
+            if stack[at] != top && self.worth_swapping(stack, at, top) {
                 out.push(Step::Swap(below as u8));
             }
         }
+    }
+
+    /// Whether exchanging the top with slot `at` can be part of a good plan: the slot holds what the goal wants or what can
+    /// be dropped, or lies where the goal will be. In an exact goal, what is in its place stays there.
+    fn worth_swapping(&self, stack: &[u8], at: usize, top: u8) -> bool {
+        let id = stack[at];
+        if self.exact {
+            return self.goal.get(at - self.floor.min(at)) != Some(&id);
+        }
+        let near = stack.len() - at <= self.goal.len() + 1;
+        id >= FIRST || (top >= FIRST && near) || (id == JUNK && self.junk_cost > 1)
     }
 
     fn makings(&self, stack: &[u8], out: &mut Vec<Step>) {
@@ -194,10 +236,14 @@ impl Problem {
             return Ok(Vec::new());
         }
         let greedy = if self.exact { self.greedy_exact() } else { self.greedy_top() };
-        if budget == 0 || self.named.len() > 60 {
+        let searchable = self.stack.len() + self.goal.len() < State::CAPACITY && self.named.len() < State::CAPACITY;
+        if budget == 0 || !searchable {
             return greedy;
         }
         let limit = greedy.as_ref().ok().map(|steps| self.total(steps));
+        if limit.is_some_and(|limit| limit <= self.bound(&self.stack)) {
+            return greedy;
+        }
         match self.search(budget, limit) {
             Some(steps) => Ok(steps),
             None => greedy,
@@ -218,46 +264,46 @@ impl Problem {
     /// the search goes on while something cheaper is possible.
     fn search(&self, budget: usize, limit: Option<u32>) -> Option<Vec<Step>> {
         struct Node {
-            stack: Vec<u8>,
+            state: State,
             cost: u32,
             from: usize,
             step: Step,
         }
-        let mut nodes = vec![Node { stack: self.stack.clone(), cost: 0, from: usize::MAX, step: Step::Pop }];
-        let mut best_cost: HashMap<Vec<u8>, u32> = HashMap::from([(self.stack.clone(), 0)]);
-        let mut queue = BinaryHeap::from([Reverse((self.bound(&self.stack), 0usize))]);
+        let start = State::new(&self.stack);
+        let mut nodes = vec![Node { state: start, cost: 0, from: usize::MAX, step: Step::Pop }];
+        let mut known: HashMap<State, u32> = HashMap::from([(start, 0)]);
+        // Of equal estimates the newest comes first: it is the furthest on its way.
+        let mut queue = BinaryHeap::from([(Reverse(self.bound(&self.stack)), 0usize)]);
         let mut best: Option<(u32, usize)> = limit.map(|limit| (limit, usize::MAX));
         let mut steps = Vec::new();
         let mut expanded = 0;
-        while let Some(Reverse((estimate, at))) = queue.pop() {
+        while let Some((Reverse(estimate), at)) = queue.pop() {
             if best.is_some_and(|(cost, _)| estimate >= cost) || expanded >= budget {
                 break;
             }
-            if best_cost.get(&nodes[at].stack).is_some_and(|&cost| cost < nodes[at].cost) {
+            let (state, spent) = (nodes[at].state, nodes[at].cost);
+            if known.get(&state).is_some_and(|&cost| cost < spent) {
                 continue;
             }
             expanded += 1;
-            self.steps(&nodes[at].stack, &mut steps);
+            self.steps(state.slots(), &mut steps);
             for &step in &steps {
-                let mut stack = nodes[at].stack.clone();
-                Self::apply(&mut stack, step, |id| id);
-                let cost = nodes[at].cost + self.step_cost(step);
-                if best_cost.get(&stack).is_some_and(|&known| known <= cost) {
+                let Some(next) = state.after(step) else { continue };
+                let cost = spent + self.step_cost(step);
+                let estimate = cost + self.bound(next.slots());
+                if best.is_some_and(|(limit, _)| estimate >= limit) || known.get(&next).is_some_and(|&old| old <= cost)
+                {
                     continue;
                 }
-                let estimate = cost + self.bound(&stack);
-                if best.is_some_and(|(limit, _)| estimate >= limit) {
-                    continue;
-                }
-                best_cost.insert(stack.clone(), cost);
-                if self.is_goal(&stack) {
-                    let total = cost + self.junk_cost * self.junk(&stack);
-                    if best.is_none_or(|(known, _)| total < known) {
+                known.insert(next, cost);
+                if self.is_goal(next.slots()) {
+                    let total = cost + self.junk_cost * self.junk(next.slots());
+                    if best.is_none_or(|(limit, _)| total < limit) {
                         best = Some((total, nodes.len()));
                     }
                 }
-                queue.push(Reverse((estimate, nodes.len())));
-                nodes.push(Node { stack, cost, from: at, step });
+                queue.push((Reverse(estimate), nodes.len()));
+                nodes.push(Node { state: next, cost, from: at, step });
             }
         }
         let (_, mut at) = best.filter(|&(_, at)| at != usize::MAX)?;
@@ -335,5 +381,47 @@ impl Problem {
             _ if self.named(id).is_some_and(|named| named.make.is_some()) => Ok(Step::Make(id)),
             _ => Err(OutOfReach(Some(id).filter(|&id| id >= FIRST))),
         }
+    }
+}
+
+/// A stack of the search: small and without allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct State {
+    slots: [u8; Self::CAPACITY],
+    len: u8,
+}
+
+impl State {
+    const CAPACITY: usize = 40;
+
+    fn new(stack: &[u8]) -> Self {
+        let mut slots = [0; Self::CAPACITY];
+        let len = stack.len().min(Self::CAPACITY);
+        slots[..len].copy_from_slice(&stack[..len]);
+        Self { slots, len: len as u8 }
+    }
+
+    fn slots(&self) -> &[u8] {
+        &self.slots[..usize::from(self.len)]
+    }
+
+    fn after(mut self, step: Step) -> Option<Self> {
+        let len = usize::from(self.len);
+        match step {
+            Step::Dup(depth) => {
+                *self.slots.get_mut(len)? = *self.slots.get(len.checked_sub(usize::from(depth))?)?;
+                self.len += 1;
+            }
+            Step::Make(id) => {
+                *self.slots.get_mut(len)? = id;
+                self.len += 1;
+            }
+            Step::Swap(below) => self.slots.swap(len.checked_sub(1 + usize::from(below))?, len - 1),
+            Step::Pop => {
+                *self.slots.get_mut(len.checked_sub(1)?)? = 0;
+                self.len -= 1;
+            }
+        }
+        Some(self)
     }
 }

@@ -138,6 +138,15 @@ pub(crate) fn all_options() -> Vec<Options> {
     all
 }
 
+/// The oldest, the default and the newest fork, each made cheap in another way.
+pub(crate) fn some_options() -> Vec<Options> {
+    vec![
+        Options { fork: Fork::London, optimize: Optimize::None },
+        Options { fork: Fork::Osaka, optimize: Optimize::Gas },
+        Options { fork: Fork::Amsterdam, optimize: Optimize::Size },
+    ]
+}
+
 /// Lowers, checks the code symbolically, and checks that lowering is deterministic.
 #[track_caller]
 pub(crate) fn lowered(module: &Module, options: &Options) -> Lowered {

@@ -1,8 +1,6 @@
 //! `interp(m) = revm(lower(m))` on hand-written programs: control flow, calls, memory, data.
 
-mod harness;
-
-use harness::{Random, agree, all_options, corner_words, words};
+use crate::harness::{Random, agree, all_options, corner_words, words};
 use zvm_ir::{Module, Word};
 
 fn parse(text: &str) -> Module {
