@@ -338,8 +338,8 @@ impl Builder<'_> {
             self.budget -= 1;
             match self.random.below(20) {
                 0..=7 => self.pure(),
-                8..=13 => self.memory(),
-                14 => self.world(),
+                8..=12 => self.memory(),
+                13 | 14 => self.world(),
                 15 => self.call(),
                 16 | 17 if depth > 0 => self.diamond(depth),
                 18 if depth > 0 => self.looped(depth),
