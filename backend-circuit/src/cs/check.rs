@@ -135,7 +135,7 @@ impl<F: PrimeField> CheckCs<F> {
     pub fn broken_by(&mut self, aux: usize, delta: F, candidates: &[usize]) -> Option<&str> {
         let honest = self.aux[aux];
         self.aux[aux] += delta;
-        let broken = candidates.iter().copied().find(|&row| !self.holds(row));
+        let broken = candidates.iter().copied().find(|&row| !self.row_holds(row));
         self.aux[aux] = honest;
         broken.map(|row| self.row_name(row))
     }
@@ -148,10 +148,11 @@ impl<F: PrimeField> CheckCs<F> {
     /// The first recorded row that does not hold under the present assignment.
     pub fn first_broken(&self) -> Option<&str> {
         let rows = self.recorded.as_ref().map_or(0, Vec::len);
-        (0..rows).find(|&row| !self.holds(row)).map(|row| self.row_name(row))
+        (0..rows).find(|&row| !self.row_holds(row)).map(|row| self.row_name(row))
     }
 
-    fn holds(&self, row: usize) -> bool {
+    /// Whether a recorded row holds under the present assignment.
+    pub fn row_holds(&self, row: usize) -> bool {
         self.recorded.as_ref().and_then(|rows| rows.get(row)).is_none_or(|row| {
             let value =
                 |terms: &Terms<F>| terms.iter().map(|(variable, coeff)| *coeff * self.get(*variable)).sum::<F>();
