@@ -185,7 +185,7 @@ fn fold_inst(
     aliases: &mut Aliases,
 ) -> bool {
     let mut changed = read_through_zext(func, inst, insts) | order_constant_last(func, inst);
-    changed |= negate_branch(func, inst);
+    changed |= negate_branch(func, inst) | know_condition(func, inst, insts);
     for _ in 0..REWRITES {
         if let Some(word) = evaluate(func, inst) {
             // A widened constant is there because its user asks for the type.
@@ -313,6 +313,33 @@ fn negate_branch(func: &mut Function, inst: Inst) -> bool {
         func.insts[inst].args[0] = inner;
         func.insts[inst].targets.swap(0, 1);
         changed = true;
+    }
+    changed
+}
+
+/// What a branch passes on that is its condition, or the negation of it, is known on each side.
+fn know_condition(func: &mut Function, inst: Inst, before: &mut Vec<Inst>) -> bool {
+    if func.insts[inst].opcode != Opcode::Brif {
+        return false;
+    }
+    let condition = func.insts[inst].args[0];
+    let mut changed = false;
+    for side in 0..func.insts[inst].targets.len() {
+        for at in 0..func.insts[inst].targets[side].args.len() {
+            let arg = func.insts[inst].targets[side].args[at];
+            let negated = func
+                .def_inst(arg)
+                .is_some_and(|def| func.insts[def].opcode == Opcode::Iszero && func.insts[def].args[0] == condition);
+            if arg != condition && !negated {
+                continue;
+            }
+            let word = Word::from((side == 0) != negated);
+            let pc = func.insts[inst].pc;
+            let (constant, value) = new_inst(func, Opcode::Iconst, Imm::Word(word), &[], Type::BOOL, pc);
+            before.push(constant);
+            func.insts[inst].targets[side].args[at] = value;
+            changed = true;
+        }
     }
     changed
 }

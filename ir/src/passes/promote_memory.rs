@@ -341,10 +341,12 @@ impl<'a> Promotion<'a> {
     }
 
     fn pass_argument(&mut self, pred: Block, block: Block, from: u32, to: u32) {
+        // A branch that is never taken (after a call that never returns, say) may come with memory unknown.
+        let taken = self.flow.is_taken(self.func, pred, block);
         let Some(jump) = self.func.blocks[pred].insts.pop() else { return };
         let pc = self.func.insts[jump].pc;
         let mut insts = std::mem::take(&mut self.func.blocks[pred].insts);
-        let value = if self.flow.is_reached(pred) {
+        let value = if taken {
             self.value_here(pred, from, to, pc, &mut insts)
         } else {
             self.iconst(Word::ZERO, pc, &mut insts)

@@ -1,6 +1,7 @@
 //! `redundant-params`: block parameters that are always the same value become that value.
 //!
-//! *Does*: a parameter to which all branches to its block give one value, or the parameter itself, becomes that value.
+//! *Does*: a parameter to which all branches to its block give one value, or the parameter itself, becomes that value; a
+//! parameter that gets the same as another one of its block from every branch becomes that one.
 //! Sweeps in reverse post-order until none is left: a sweep settles everything but loops, a nest of loops is settled from
 //! the inside.
 //! *Requires*: every block is reachable. *Ensures*: no parameter is redundant in this sense.
@@ -34,7 +35,9 @@ pub fn run(func: &mut Function, _cx: &mut Context) -> bool {
                 if redundant[block][at] {
                     continue;
                 }
-                if let Some(value) = only_argument(func, &cfg, block, at, &mut aliases) {
+                let value = only_argument(func, &cfg, block, at, &mut aliases)
+                    .or_else(|| twin(func, &cfg, block, at, &redundant[block], &mut aliases));
+                if let Some(value) = value {
                     aliases.set(func.blocks[block].params[at], value);
                     redundant[block][at] = true;
                     changed = true;
@@ -68,4 +71,36 @@ fn only_argument(func: &Function, cfg: &Cfg, block: Block, at: usize, aliases: &
         }
     }
     only
+}
+
+/// An earlier parameter of the block that gets the same argument from every branch (or itself, where this one does).
+fn twin(
+    func: &Function,
+    cfg: &Cfg,
+    block: Block,
+    at: usize,
+    redundant: &[bool],
+    aliases: &mut Aliases,
+) -> Option<Value> {
+    let params = &func.blocks[block].params;
+    let first = cfg.preds(block).first().and_then(|&pred| func.targets(pred).iter().find(|t| t.block == block))?;
+    let sought = aliases.resolve(*first.args.get(at)?);
+    (0..at).find_map(|other| {
+        let candidate = !redundant[other]
+            && func.ty(params[other]) == func.ty(params[at])
+            && aliases.resolve(*first.args.get(other)?) == sought;
+        let same = candidate
+            && cfg.preds(block).iter().all(|&pred| {
+                func.targets(pred).iter().filter(|target| target.block == block).all(|target| {
+                    match (target.args.get(other), target.args.get(at)) {
+                        (Some(&a), Some(&b)) => {
+                            let (a, b) = (aliases.resolve(a), aliases.resolve(b));
+                            a == b || (a == params[other] && b == params[at])
+                        }
+                        _ => false,
+                    }
+                })
+            });
+        same.then_some(params[other])
+    })
 }

@@ -1,8 +1,9 @@
 //! `simplify-cfg`: fewer blocks.
 //!
 //! *Does*: turns branches on constants, and branches whose sides are the same, into jumps; cuts a block after a call
-//! that never returns; removes unreachable blocks; redirects branches through blocks that only jump on; merges a block
-//! into its only predecessor.
+//! that never returns; removes unreachable blocks; redirects branches through blocks that only jump on; where a block
+//! does nothing but branch on a parameter, lets its predecessors branch (or, where they know the condition, jump)
+//! themselves; merges a block into its only predecessor.
 //! *Requires*: nothing. *Ensures*: every block is reachable; no block has a single predecessor that only jumps to it.
 //! *Preserves*: equality of [`crate::Outcome`].
 //! *After*: the clean-up that every SSA compiler has; the order (post-order, so that chains shorten in one sweep) is
@@ -16,7 +17,7 @@ use cranelift_entity::SecondaryMap;
 
 use crate::cfg::Cfg;
 use crate::entities::{Block, Inst, Value};
-use crate::function::{BlockCall, Function, Imm, InstData};
+use crate::function::{BlockCall, Function, Imm, InstData, ValueDef};
 use crate::opcode::{Opcode, TrapCode};
 use crate::passes::Context;
 use crate::passes::edit::{Aliases, new_jump, remove_unreachable, settle_widths};
@@ -26,7 +27,7 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     let mut changed = cut_after_calls(func, cx);
     changed |= decide_branches(func);
     changed |= remove_unreachable(func, &Cfg::new(func));
-    if skip_empty_blocks(func) {
+    if skip_empty_blocks(func) | branch_early(func) {
         changed = true;
         // Skipping a block can make both sides of a branch the same.
         decide_branches(func);
@@ -103,17 +104,76 @@ fn only_jump(func: &Function, block: Block, used_elsewhere: &SecondaryMap<Value,
     (jumps && private && func.entry() != Some(block)).then_some(inst)
 }
 
-fn skip_empty_blocks(func: &mut Function) -> bool {
-    // A parameter may be used by its own block's jump, but not in the blocks below.
-    let mut used_elsewhere: SecondaryMap<Value, bool> = SecondaryMap::new();
+/// Values used anywhere but as a parameter in the only instruction of their own block. Others matter to nobody when
+/// control goes around that block.
+fn used_elsewhere(func: &Function) -> SecondaryMap<Value, bool> {
+    let mut used: SecondaryMap<Value, bool> = SecondaryMap::new();
     for &block in &func.layout {
+        let alone = func.blocks[block].insts.len() == 1;
         for &inst in &func.blocks[block].insts {
             for value in func.insts[inst].uses() {
-                let own = func.blocks[block].params.contains(&value) && func.blocks[block].insts.len() == 1;
-                used_elsewhere[value] |= !own;
+                let own = alone && matches!(func.values[value].def, ValueDef::Param(home, _) if home == block);
+                used[value] |= !own;
             }
         }
     }
+    used
+}
+
+/// Blocks that do nothing but branch on one of their parameters: each predecessor that jumps there branches itself, and
+/// each that gives a constant goes straight on.
+fn branch_early(func: &mut Function) -> bool {
+    let used_elsewhere = used_elsewhere(func);
+    let cfg = Cfg::new(func);
+    let mut changed = false;
+    for &block in cfg.reverse_postorder() {
+        let &[inst] = func.blocks[block].insts.as_slice() else { continue };
+        let data = func.insts[inst].clone();
+        let params = func.blocks[block].params.clone();
+        let on_param = data.opcode == Opcode::Brif && params.contains(&data.args[0]);
+        let private = params.iter().all(|&param| !used_elsewhere[param]);
+        if !on_param || !private || data.targets.iter().any(|target| target.block == block) {
+            continue;
+        }
+        for &pred in cfg.preds(block) {
+            let Some(branch) = func.terminator(pred) else { continue };
+            for at in 0..func.insts[branch].targets.len() {
+                let call = func.insts[branch].targets[at].clone();
+                if call.block != block {
+                    continue;
+                }
+                let through = |value: Value| {
+                    params.iter().position(|&param| param == value).map_or(value, |place| call.args[place])
+                };
+                let on = |target: &BlockCall| BlockCall {
+                    block: target.block,
+                    args: target.args.iter().map(|&value| through(value)).collect(),
+                };
+                let condition = through(data.args[0]);
+                if let Some(word) = func.constant(condition) {
+                    func.insts[branch].targets[at] = on(&data.targets[usize::from(word.is_zero())]);
+                } else if func.insts[branch].opcode == Opcode::Jump {
+                    let targets = data.targets.iter().map(on).collect();
+                    let copy = InstData { args: vec![condition], targets, ..data.clone() };
+                    let copy = func.create_inst(copy, &[]);
+                    func.blocks[pred].insts.pop();
+                    func.blocks[pred].insts.push(copy);
+                } else {
+                    continue;
+                }
+                changed = true;
+                break;
+            }
+        }
+    }
+    if changed {
+        remove_unreachable(func, &Cfg::new(func));
+    }
+    changed
+}
+
+fn skip_empty_blocks(func: &mut Function) -> bool {
+    let used_elsewhere = used_elsewhere(func);
     let cfg = Cfg::new(func);
     let mut changed = false;
     for &block in cfg.reverse_postorder().iter().rev() {

@@ -241,3 +241,69 @@ block2:
 }"),
     );
 }
+
+#[test]
+fn simplify_cfg_branches_where_the_condition_is_made() {
+    // `a || b` as compilers write it, then a branch on it.
+    rewrites(
+        &["fold", "simplify-cfg", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    v2: u1 = iszero v0
+    v3: u1 = iszero v2
+    brif v3, block2(v3), block1
+block1:
+    v4: u1 = ult v0, v1
+    jump block2(v4)
+block2(v5: u1):
+    brif v5, block3, block4
+block3:
+    stop
+block4:
+    return_words 32, v1"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    v2: u1 = iszero v0
+    brif v2, block1, block3
+block1:
+    v4: u1 = ult v0, v1
+    brif v4, block3, block4
+block3:
+    stop
+block4:
+    return_words 32, v1"),
+        ),
+    );
+}
+
+#[test]
+fn redundant_params_find_twins() {
+    rewrites(
+        &["redundant-params"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(1)
+                + "    v1: u6 = iconst 32
+    jump block1(v0, v0, v0)
+block1(v2: u256, v3: u256, v4: u256):
+    v5: u256 = shr v1, v2
+    v6: u1 = iszero v5
+    brif v6, block2, block1(v5, v5, v4)
+block2:
+    return_words 96, v2, v3, v4"),
+        ),
+        &main_of(
+            &(inputs(1)
+                + "    v1: u6 = iconst 32
+    jump block1(v0)
+block1(v2: u256):
+    v5: u256 = shr v1, v2
+    v6: u1 = iszero v5
+    brif v6, block2, block1(v5)
+block2:
+    return_words 96, v2, v2, v0"),
+        ),
+    );
+}

@@ -116,6 +116,11 @@ impl Flow {
         self.reached[block]
     }
 
+    /// Whether control can pass from one block to another.
+    pub(crate) fn is_taken(&self, func: &Function, from: Block, to: Block) -> bool {
+        func.targets(from).iter().zip(self.taken[from]).any(|(target, taken)| taken && target.block == to)
+    }
+
     /// What is known of a value wherever it is defined.
     pub(crate) fn fact(&self, value: Value) -> Option<Fact> {
         self.facts.get(value.index()).copied().flatten()

@@ -67,6 +67,20 @@ pub(super) const RULES: &[Rule] = &[
         after: "v4: u6 = iconst 32; v5: u256 = wadd v0, v4; v5",
     },
     Rule {
+        name: "add-negative",
+        on: &[Wadd],
+        rewrite: |site| {
+            let word = site.constant(1)?;
+            if !word.bit(255) || site.constant(0).is_some() {
+                return None;
+            }
+            let constant = site.iconst(word.wrapping_neg());
+            Some(Rewrite::Inst(Wsub, vec![site.arg(0), constant]))
+        },
+        before: "v4: u2 = iconst 3; v5: u256 = not v4; v6: u256 = wadd v0, v5; v6",
+        after: "v4: u3 = iconst 4; v5: u256 = wsub v0, v4; v5",
+    },
+    Rule {
         name: "sub-of-sum",
         on: &[Wsub],
         rewrite: |site| {

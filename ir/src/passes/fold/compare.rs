@@ -2,7 +2,7 @@
 
 use super::{Rewrite, Rule};
 use crate::Word;
-use crate::opcode::Opcode::{Eq, Iszero, Select, Slt, Sub, Trunc, Udiv, Ult, Wadd, Wmul, Wsub, Xor};
+use crate::opcode::Opcode::{Eq, Iszero, Mul, Or, Select, Slt, Sub, Trunc, Udiv, Ult, Wadd, Wmul, Wsub, Xor};
 use crate::types::Type;
 
 const ONE: Word = Word::from_limbs([1, 0, 0, 0]);
@@ -68,6 +68,24 @@ pub(super) const RULES: &[Rule] = &[
         before: "v4: u2 = iconst 3; v5: u256 = wmul v0, v4; v6: u256 = udiv v5, v4; v7: u1 = eq v0, v6; v7",
         after: "v4: u255 = iconst 0x5555555555555555555555555555555555555555555555555555555555555556; \
                 v5: u1 = ult v0, v4; v5",
+    },
+    Rule {
+        // a = ⌊ab / b⌋ or b = 0, where ab is exact: what a check for overflow comes to when there cannot be one.
+        name: "exact-product-fits",
+        on: &[Or],
+        rewrite: |site| {
+            (0..2).find_map(|at| {
+                let [a, quotient] = site.operands(site.arg(at), Eq)?;
+                let [b] = site.operands(site.arg(1 - at), Iszero)?;
+                [(a, quotient), (quotient, a)].into_iter().find_map(|(a, quotient)| {
+                    let [product, divisor] = site.operands(quotient, Udiv)?;
+                    let factors: [crate::Value; 2] = site.operands(product, Mul)?;
+                    (divisor == b && (factors == [a, b] || factors == [b, a])).then_some(TRUE)
+                })
+            })
+        },
+        before: "v4: u9 = mul v3, v2; v5: u9 = udiv v4, v2; v6: u1 = eq v5, v3; v7: u1 = iszero v2; v8: u1 = or v6, v7; v8",
+        after: "v4: u1 = iconst 1; v4",
     },
     Rule {
         name: "eq-self",
