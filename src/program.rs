@@ -5,10 +5,11 @@ use std::ops::Range;
 use zvm_backend_circuit::artifact::ProgramFile;
 use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_evm::{Lowered, Options as LowerOptions, lower};
-use zvm_frontend::{LiftOptions, Lifted, Report, lift};
+use zvm_frontend::{LiftOptions, Lifted, Problem, Report, Ring, lift};
 use zvm_ir::passes::{self, Goal};
 use zvm_ir::{Module, Pc};
 
+use crate::disassembly;
 use crate::error::Error;
 use crate::input::{Contract, Input, Source};
 
@@ -112,13 +113,35 @@ pub fn lift_contract(contract: &Contract) -> Result<Lifted, Error> {
     Ok(lift(&contract.runtime, &lift_options(contract))?)
 }
 
-/// The subset report of a contract's runtime bytecode.
+/// The subset report of a contract's runtime bytecode: what the frontend says of the L1 ring, and what the circuit refuses
+/// after optimisation of the proof ring.
 ///
 /// # Errors
-/// When it is longer than any account's code.
+/// When the bytecode is longer than any account's code, or a backend contradicts itself.
 pub fn check_contract(contract: &Contract) -> Result<Report, Error> {
     check_size(&contract.runtime)?;
-    Ok(zvm_frontend::check(&contract.runtime, &lift_options(contract)))
+    let options = lift_options(contract);
+    let Ok(Lifted { module, mut report, .. }) = lift(&contract.runtime, &options) else {
+        return Ok(zvm_frontend::check(&contract.runtime, &options));
+    };
+    let program = Program { contract: None, module, lifted: None, compiled: None };
+    let unprovable = program.circuit()?.unprovable();
+    report.problems.retain(|problem| problem.ring != Ring::Proof);
+    report.problems.extend(unprovable.into_iter().map(|exit| Problem {
+        ring: Ring::Proof,
+        pc: exit.pc,
+        opcode: exit.pc.map_or_else(|| exit.opcode.mnemonic().to_owned(), |pc| mnemonic(&contract.runtime, pc)),
+        reason: format!("the circuit has no {}", exit.reason),
+        help: "calls that do not reach this instruction can be proved".to_owned(),
+    }));
+    report.proof_ring = report.problems.is_empty();
+    Ok(report)
+}
+
+/// The name of the EVM instruction at `pc`.
+fn mnemonic(code: &[u8], pc: Pc) -> String {
+    let text = disassembly::around(code, pc, 0).and_then(|(lines, at)| Some(lines.get(at)?.text.clone()));
+    text.unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn check_size(code: &[u8]) -> Result<(), Error> {

@@ -1,0 +1,376 @@
+//! The command line: exit codes, the fields that scripts rely on, and input of every bad kind. Nothing panics.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn zvm() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zvm"));
+    command.env("NO_COLOR", "1");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    zvm().args(args).output().expect("zvm runs")
+}
+
+/// The exit code; a panic and a signal are failures whatever the test is about.
+fn exit(output: &Output) -> i32 {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("panicked"), "{errors}");
+    let code = output.status.code().expect("no signal");
+    assert!((0..=4).contains(&code), "exit code {code}: {errors}");
+    code
+}
+
+fn document(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).display().to_string()
+}
+
+fn collatz() -> String {
+    example("collatz/Collatz.json")
+}
+
+fn fixed_point() -> String {
+    example("fixed-point/FixedPoint.json")
+}
+
+fn file(folder: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, content).expect("writable");
+    path.display().to_string()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// All names, and no others, are fields of an object; more may be added by listing them here.
+fn has_fields(value: &Value, names: &[&str]) {
+    for name in names {
+        assert!(value.get(name).is_some(), "no field `{name}` in {value:#}");
+    }
+}
+
+#[test]
+fn check_reports_both_rings() {
+    let output = run(&["check", &collatz(), "--json"]);
+    assert_eq!(exit(&output), 0);
+    let report = document(&output);
+    has_fields(
+        &report,
+        &["l1_ring", "proof_ring", "problems", "blocks", "ir_blocks", "functions", "jumps", "unresolved"],
+    );
+    assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(true)));
+
+    // sstore(0, calldataload(0)): on L1, not in a proof.
+    let output = run(&["check", "0x5f355f5500", "--json"]);
+    assert_eq!(exit(&output), 0);
+    let report = document(&output);
+    assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(false)));
+    let problem = &report["problems"][0];
+    has_fields(problem, &["ring", "pc", "opcode", "reason", "help"]);
+    assert_eq!((&problem["ring"], &problem["pc"], &problem["opcode"]), (&json!("proof"), &json!(3), &json!("SSTORE")));
+
+    // jump(calldataload(0)): outside both.
+    let output = run(&["check", "0x5f35565b00", "--json"]);
+    assert_eq!(exit(&output), 3);
+    let report = document(&output);
+    assert_eq!((&report["l1_ring"], &report["unresolved"]), (&json!(false), &json!(1)));
+    assert_eq!(report["problems"][0]["pc"], json!(2));
+    let text = run(&["check", "0x5f35565b00"]);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("0x0002 JUMP"), "{}", String::from_utf8_lossy(&text.stdout));
+}
+
+#[test]
+fn run_compares_all_executors() {
+    let output = run(&["run", &collatz(), "--sig", "steps", "6", "--json"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let result = document(&output);
+    assert_eq!(result["agree"], json!(true));
+    for name in ["evm", "ir", "lowered", "circuit"] {
+        has_fields(&result["executors"][name], &["halt", "data", "logs", "storage"]);
+        assert_eq!(result["executors"][name]["data"], json!(format!("0x{:064x}", 8)), "{name}");
+    }
+    assert!(result["executors"]["evm"]["gas"].is_number());
+
+    // A revert is an outcome: the exit code says that everything worked.
+    let output = run(&["run", &collatz(), "--sig", "steps(uint256)", "0"]);
+    assert_eq!(exit(&output), 0);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("revert") && text.contains("NotPositive()"), "{text}");
+    let output = run(&["run", &fixed_point(), "--sig", "div", "5", "0"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("DivisionByZero(5)"));
+    let output = run(&["run", &fixed_point(), "--sig", "mul", "-q", "--executor", "ir", &"9".repeat(77), "2"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Panic(17): arithmetic overflow"));
+}
+
+#[test]
+fn calls_carry_state() {
+    let folder = folder();
+    // With calldata: sstore(0, sload(0) + calldataload(0)). Without: return sload(0).
+    let program = "0x36600c575f545f5260205ff35b5f355f54015f5500";
+    let adds = json!([
+        {"calldata": format!("0x{:064x}", 5)}, {"calldata": format!("0x{:064x}", 7)}, {"calldata": "0x"},
+    ]);
+    let calls = file(&folder, "calls.json", adds.to_string());
+    let account = format!("0x{}", "cc".repeat(20));
+    let before = json!({ account.clone(): {"balance": "0x1", "storage": {"0x0": "0x64"}} });
+    let state = file(&folder, "state.json", before.to_string());
+    let after = folder.path().join("after.json").display().to_string();
+    let args = ["run", program, "--calls", &calls, "--state", &state, "--state-out", &after, "--json"];
+    let output = run(&args);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let result = document(&output);
+    assert_eq!(result["agree"], json!(true));
+    let calls = result["calls"].as_array().expect("a list");
+    assert_eq!(calls[1]["executors"]["lowered"]["storage"][0]["value"], json!(format!("0x{:064x}", 112)));
+    has_fields(&calls[1]["executors"]["evm"]["storage"][0], &["address", "slot", "value"]);
+    assert_eq!(calls[2]["executors"]["evm"]["data"], json!(format!("0x{:064x}", 112)));
+    assert_eq!(calls[2]["executors"]["circuit"]["error"]["code"], json!("ZV0602"), "storage is not in the circuit");
+    let written: Value = serde_json::from_slice(&fs::read(&after).expect("written")).expect("JSON");
+    assert_eq!(written[&account]["storage"][format!("0x{:064x}", 0)], json!(format!("0x{:064x}", 112)));
+}
+
+#[test]
+fn ir_round_trips() {
+    let folder = folder();
+    for args in [&["--raw"][..], &[], &["--circuit"], &["--pass", "gvn"]] {
+        let output = zvm().args(["ir", &collatz()]).args(args).output().expect("runs");
+        assert_eq!(exit(&output), 0, "{args:?}: {}", errors(&output));
+        let path = file(&folder, "program.zvm", &output.stdout);
+        let again = run(&["ir", &path]);
+        assert_eq!(exit(&again), 0, "{args:?}: {}", errors(&again));
+        assert!(again.stdout == output.stdout, "{args:?}: the text changes when it is read and printed");
+    }
+    let text = run(&["ir", &collatz(), "--circuit"]).stdout;
+    let path = file(&folder, "program.zvm", &text);
+    let calldata = format!("0x7217e0b9{:064x}", 6);
+    let output = run(&["run", &path, "--calldata", &calldata, "--json"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let result = document(&output);
+    assert_eq!(result["executors"]["lowered"]["data"], json!(format!("0x{:064x}", 8)));
+    assert!(result["executors"].get("evm").is_none(), "IR has no original bytecode");
+    assert_eq!(exit(&run(&["run", &path, "--calldata", &calldata, "--executor", "evm"])), 2);
+    assert_eq!(exit(&run(&["ir", &collatz(), "--pass", "no-such-pass"])), 2);
+
+    let broken = String::from_utf8_lossy(&text).replacen("iconst", "icnst", 1);
+    let output = run(&["ir", &file(&folder, "broken.zvm", broken)]);
+    assert_eq!(exit(&output), 2);
+    assert!(errors(&output).contains("ZV0201") && errors(&output).contains("icnst"), "{}", errors(&output));
+}
+
+#[test]
+fn compile_is_deterministic() {
+    let folder = folder();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    for to in [&a, &b] {
+        let output = run(&["compile", &collatz(), "-o", &to.display().to_string(), "--json"]);
+        assert_eq!(exit(&output), 0, "{}", errors(&output));
+        let result = document(&output);
+        has_fields(&result, &["runtime_bytes", "lowered_bytes", "rows_per_step", "slots", "arity", "digest"]);
+        has_fields(&result["slots"][0], &["region", "count", "rows"]);
+    }
+    for name in ["program.zvm", "runtime.hex", "circuit.json", "artifact.zvma", "report.html"] {
+        let (first, second) = (fs::read(a.join(name)).expect(name), fs::read(b.join(name)).expect(name));
+        assert!(!first.is_empty() && first == second, "{name} differs between two runs");
+    }
+    // The lowered code runs, and the artifact is a program.
+    let lowered = a.join("runtime.hex").display().to_string();
+    let calldata = format!("0x7217e0b9{:064x}", 6);
+    let result = document(&run(&["run", &lowered, "--calldata", &calldata, "--executor", "evm", "--json"]));
+    assert_eq!(result["executors"]["evm"]["data"], json!(format!("0x{:064x}", 8)));
+    let artifact = a.join("artifact.zvma").display().to_string();
+    let result = document(&run(&["run", &artifact, "--calldata", &calldata, "--json"]));
+    assert_eq!(result["executors"]["circuit"]["data"], json!(format!("0x{:064x}", 8)));
+    let left: Vec<_> = fs::read_dir(&a).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left.len(), 5, "temporary files are left behind: {left:?}");
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = folder();
+    let empty = file(&folder, "empty", "");
+    let text = file(&folder, "text", "not a program");
+    let json = file(&folder, "other.json", "{\"a\": 1}");
+    let bad_state = file(&folder, "state.json", "[]");
+    let (collatz, fixed) = (collatz(), fixed_point());
+    let cases: &[&[&str]] = &[
+        &[],
+        &["frobnicate"],
+        &["check"],
+        &["check", "no/such/file"],
+        &["check", &empty],
+        &["check", &text],
+        &["check", &json],
+        &["check", "0x60zz"],
+        &["check", &collatz, "--contract", "Other"],
+        &["run", &collatz],
+        &["run", &collatz, "6"],
+        &["run", &collatz, "--sig", "steps"],
+        &["run", &collatz, "--sig", "steps", "6", "7"],
+        &["run", &collatz, "--sig", "steps", "six"],
+        &["run", &collatz, "--sig", "step(uint256)", "6"],
+        &["run", &collatz, "--sig", "steps", "6", "--calldata", "0x"],
+        &["run", &collatz, "--calldata", "0x1"],
+        &["run", &collatz, "--calldata", "0x", "--value", "-1"],
+        &["run", &collatz, "--calldata", "0x", "--caller", "0x12"],
+        &["run", &collatz, "--calldata", "0x", "--block", "height=3"],
+        &["run", &collatz, "--calldata", "0x", "--state", &bad_state],
+        &["run", &collatz, "--calldata", "0x", "--executor", "gpu"],
+        &["run", &collatz, "--calldata", "0x", "--executor", "evm", "--block", "basefee=0x10000000000000000"],
+        &["run", &fixed, "--calls", &json],
+        &["compile", &collatz],
+        &["prove", &collatz, "--calldata", "0x", "-o", "no/such/folder/proof.zvmp"],
+        &["verify", &text, "--program", &collatz],
+        &["verify", "no/such/proof", "--program", &collatz],
+    ];
+    for args in cases {
+        let output = run(args);
+        assert_eq!(exit(&output), 2, "{args:?}: {}", errors(&output));
+        assert!(!errors(&output).is_empty(), "{args:?} says nothing");
+    }
+    let output = run(&["check", &text, "--json"]);
+    assert_eq!(document(&output)["error"]["code"], json!("ZV0707"), "errors are JSON too");
+    for args in [&["--help"][..], &["--version"], &["prove", "--help"], &["completions", "bash"]] {
+        let output = run(args);
+        assert_eq!(exit(&output), 0, "{args:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_limit_exits_with_4() {
+    let output = run(&["run", "0x5b5f56", "--calldata", "0x", "--executor", "ir"]);
+    assert_eq!(exit(&output), 4, "{}", errors(&output));
+    let output = run(&["run", "0x60015f1952", "--calldata", "0x", "--executor", "evm", "--json"]);
+    assert_eq!(exit(&output), 4);
+    assert_eq!(document(&output)["error"]["code"], json!("ZV0901"));
+}
+
+#[test]
+fn a_proof_that_needs_storage_is_refused_with_its_place() {
+    let folder = folder();
+    let proof = folder.path().join("proof.zvmp").display().to_string();
+    // calldatasize is zero: stop. Otherwise sstore(0, 1).
+    let output = run(&["prove", "0x36600557005b60015f5500", "--calldata", "0x01", "-o", &proof]);
+    assert_eq!(exit(&output), 3, "{}", errors(&output));
+    let text = errors(&output);
+    assert!(text.contains("ZV0602") && text.contains("SSTORE") && text.contains("0x0009"), "{text}");
+    assert!(!Path::new(&proof).exists());
+}
+
+#[test]
+fn random_bytes_are_refused_or_compiled() {
+    let folder = folder();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut large = vec![0; 100 << 10];
+    rng.fill(&mut large[..]);
+    let path = file(&folder, "large", &large);
+    for command in ["check", "ir"] {
+        let output = run(&[command, &path]);
+        assert_eq!(exit(&output), 3, "{command}: {}", errors(&output));
+        assert!(errors(&output).contains("ZV0100") && errors(&output).contains("disassembled"), "{}", errors(&output));
+        assert_eq!(document(&run(&[command, &path, "--json"]))["error"]["pc"], json!(0x6000));
+    }
+    let proof = folder.path().join("proof").display().to_string();
+    let output = run(&["prove", &path, "--calldata", "0x", "-o", &proof]);
+    assert_eq!(exit(&output), 3);
+    for round in 0..40 {
+        let mut bytes = vec![0; rng.random_range(1..3000)];
+        rng.fill(&mut bytes[..]);
+        // Half of them begin with what puts enough on the stack for the rest to be reached.
+        if round % 2 == 0 {
+            let pushes = [0x5f; 40];
+            bytes.splice(0..0, pushes);
+        }
+        let path = file(&folder, "bytes", &bytes);
+        let output = run(&["check", &path, "--json", "-q"]);
+        assert!([0, 3].contains(&exit(&output)), "{}", errors(&output));
+        document(&output);
+        if exit(&output) == 0 {
+            let output = run(&["run", &path, "--calldata", "0x0102", "--json", "-q"]);
+            assert!([0, 4].contains(&exit(&output)), "0x{}: {}", hex::encode(&bytes), errors(&output));
+        }
+    }
+}
+
+#[test]
+fn truncated_and_altered_files_are_refused() {
+    let folder = folder();
+    let whole = fs::read(collatz()).expect("the example");
+    for part in 1..20 {
+        let path = file(&folder, "part.json", &whole[..whole.len() * part / 20]);
+        assert_eq!(exit(&run(&["check", &path])), 2, "{part} twentieths of the JSON");
+    }
+    let text = run(&["ir", &collatz()]).stdout;
+    for part in 1..20 {
+        let path = file(&folder, "part.zvm", &text[..text.len() * part / 20]);
+        let code = exit(&run(&["ir", &path]));
+        assert_eq!(code, 2, "{part} twentieths of the IR");
+    }
+    let compiled = folder.path().join("compiled");
+    assert_eq!(exit(&run(&["compile", &collatz(), "-q", "-o", &compiled.display().to_string()])), 0);
+    let artifact = fs::read(compiled.join("artifact.zvma")).expect("written");
+    for part in 1..20 {
+        let path = file(&folder, "part.zvma", &artifact[..artifact.len() * part / 20]);
+        assert_eq!(exit(&run(&["check", &path])), 2, "{part} twentieths of the artifact");
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    for _ in 0..30 {
+        let mut altered = artifact.clone();
+        let at = rng.random_range(5..altered.len());
+        altered[at] ^= 1 << rng.random_range(0..8);
+        let path = file(&folder, "altered.zvma", &altered);
+        exit(&run(&["check", &path]));
+    }
+}
+
+#[test]
+fn standard_input_and_a_closed_pipe() {
+    let mut child =
+        zvm().args(["check", "-", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    child.stdin.take().expect("piped").write_all(b"0x00").expect("written");
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(document(&output)["l1_ring"], json!(true));
+
+    let mut child = zvm()
+        .args(["ir", &fixed_point(), "--raw"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    drop(child.stdout.take());
+    let mut text = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut text).expect("text");
+    assert_eq!((child.wait().expect("ends").code(), text.as_str()), (Some(0), ""));
+}
+
+/// Files appear whole or not at all: an output that cannot be written leaves nothing.
+#[test]
+fn outputs_replace_files_whole() {
+    let folder = folder();
+    let state: PathBuf = folder.path().join("state.json");
+    fs::write(&state, "before").expect("writable");
+    let path = state.display().to_string();
+    assert_eq!(exit(&run(&["run", "0x00", "--calldata", "0x", "--state-out", &path])), 0);
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&state).expect("written")).expect("JSON"), json!({}));
+    let output = run(&["run", "0x00", "--calldata", "0x", "--state-out", "no/such/folder/state.json"]);
+    assert_eq!(exit(&output), 2);
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+}

@@ -1,0 +1,317 @@
+//! A proof of what happened verifies; a proof of anything else does not.
+//!
+//! "If `verify` accepts then the program with this commitment, run on the calldata and environment with these digests, halts with
+//! this outcome." Each field of the statement and each part of the file is altered in turn. What is altered inside the
+//! folding itself (states, steps, slots) is attacked in the circuit backend's own tests.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use zvm::artifact::{self, Expected, Kind, ProofFile, Proved};
+use zvm::call::{encode, function};
+use zvm::{Call, Error, Exit, Input, Program, Source};
+use zvm_ir::{Env, Halt, Word};
+
+/// Few rows, so that the tests fold several steps.
+const ROWS: u64 = 6_000;
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).display().to_string()
+}
+
+fn collatz_path() -> String {
+    example("collatz/Collatz.json")
+}
+
+fn load(path: &str) -> (Input, Program) {
+    let input = Input::read(path, None).expect("readable");
+    let program = Program::load(&input).expect("inside the subset");
+    (input, program)
+}
+
+fn call(input: &Input, name: &str, args: &[&str]) -> Call {
+    let Source::Contract(contract) = &input.source else { panic!("a contract is expected") };
+    let args: Vec<_> = args.iter().map(|&text| Value::from(text)).collect();
+    let function = function(name, contract.abi.as_ref()).expect("in the interface");
+    Call { calldata: encode(&function, &args).expect("encodes"), env: Env::default() }
+}
+
+/// One folder of public parameters for all tests of this file.
+fn cache() -> &'static Path {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    CACHE.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("parameters"))
+}
+
+fn prove(program: &Program, call: &Call, kind: Kind) -> Result<Proved, Error> {
+    let mut progress = |_| ControlFlow::Continue(());
+    let options = artifact::Options { kind, cache: Some(cache()), rows: ROWS, progress: &mut progress };
+    artifact::prove(program, call, options)
+}
+
+fn verify(program: &Program, file: &ProofFile, expected: &Expected) -> Result<(), Error> {
+    artifact::verify("proof", &file.encode(), program, expected, Some(cache())).map(drop)
+}
+
+/// The proof that most tests alter: recursive, of several steps.
+fn proof() -> &'static (Program, Proved) {
+    static PROOF: OnceLock<(Program, Proved)> = OnceLock::new();
+    PROOF.get_or_init(|| {
+        let (input, program) = load(&collatz_path());
+        let proved = prove(&program, &call(&input, "steps", &["7"]), Kind::Recursive).expect("proved");
+        (program, proved)
+    })
+}
+
+/// The proof, altered, is refused: not valid, or not a proof any more.
+fn refused(what: &str, alter: impl FnOnce(&mut ProofFile)) {
+    let (program, proved) = proof();
+    let mut file = proved.file.clone();
+    alter(&mut file);
+    assert_ne!(file, proved.file, "{what}: nothing was altered");
+    let error = verify(program, &file, &Expected::default()).expect_err(what);
+    assert!([Exit::No, Exit::Usage].contains(&error.exit()), "{what}: {error}");
+}
+
+#[test]
+fn the_truth_is_accepted() {
+    let (program, proved) = proof();
+    assert_eq!(proved.file.outcome.halt, Halt::Return);
+    assert_eq!(proved.file.outcome.data, Word::from(16).to_be_bytes_vec());
+    assert!(proved.facts.steps > 2, "several steps are folded, not {}", proved.facts.steps);
+    verify(program, &proved.file, &Expected::default()).expect("valid");
+    let expected = Expected {
+        calldata: Some(proved.file.call.calldata.clone()),
+        env: Some(proved.file.call.env.clone()),
+        halt: Some(Halt::Return),
+        data: Some(proved.file.outcome.data.clone()),
+        steps: Some(proved.facts.steps),
+    };
+    verify(program, &proved.file, &expected).expect("valid, and as expected");
+}
+
+#[test]
+fn another_statement_is_refused() {
+    refused("calldata", |file| file.call.calldata[35] ^= 1);
+    refused("longer calldata", |file| file.call.calldata.push(0));
+    refused("shorter calldata", |file| file.call.calldata.truncate(35));
+    refused("data", |file| file.outcome.data[31] ^= 1);
+    refused("longer data", |file| file.outcome.data.push(0));
+    refused("shorter data", |file| file.outcome.data.truncate(31));
+    refused("halt", |file| file.outcome.halt = Halt::Revert);
+    refused("trap", |file| file.outcome.halt = Halt::Trap);
+    refused("one step less", |file| file.steps -= 1);
+    refused("one step more", |file| file.steps += 1);
+    refused("no steps", |file| file.steps = 0);
+    refused("as many steps as there are numbers", |file| file.steps = u64::MAX);
+}
+
+#[test]
+fn another_environment_is_refused() {
+    refused("address", |file| file.call.env.address[0] ^= 1);
+    refused("caller", |file| file.call.env.caller[19] ^= 1);
+    refused("origin", |file| file.call.env.origin[19] ^= 1);
+    refused("coinbase", |file| file.call.env.coinbase[19] ^= 1);
+    let words: [(&str, fn(&mut Env) -> &mut Word); 10] = [
+        ("value", |env| &mut env.callvalue),
+        ("gas price", |env| &mut env.gasprice),
+        ("timestamp", |env| &mut env.timestamp),
+        ("number", |env| &mut env.number),
+        ("prevrandao", |env| &mut env.prevrandao),
+        ("gas limit", |env| &mut env.gaslimit),
+        ("chain id", |env| &mut env.chainid),
+        ("base fee", |env| &mut env.basefee),
+        ("blob base fee", |env| &mut env.blobbasefee),
+        ("balance", |env| &mut env.selfbalance),
+    ];
+    for (name, field) in words {
+        refused(name, |file| *field(&mut file.call.env) ^= Word::from(1));
+        refused(name, |file| *field(&mut file.call.env) ^= Word::from(1) << 255);
+    }
+}
+
+#[test]
+fn another_plan_is_refused() {
+    refused("a slot more", |file| file.plan[0].1 += 1);
+    refused("another region", |file| file.plan[0].0 += 1);
+    refused("a region that does not exist", |file| file.plan[0].0 = u32::MAX);
+    refused("more slots than anybody builds", |file| file.plan[0].1 = u32::MAX);
+    refused("no slots", |file| file.plan.clear());
+    refused("other order", |file| file.plan.reverse());
+}
+
+#[test]
+fn altered_bytes_are_refused() {
+    let len = proof().1.file.proof.len();
+    for at in (0..len).step_by(len / 40 + 1) {
+        refused(&format!("byte {at} of {len}"), |file| file.proof[at] ^= 1 << (at % 8));
+    }
+    for part in [0, 1, 2, 9] {
+        refused(&format!("{part} tenths of the proof"), |file| file.proof.truncate(len * part / 10));
+    }
+    refused("a longer proof", |file| file.proof.push(0));
+    refused("the other kind", |file| file.kind = Kind::Compressed);
+}
+
+#[test]
+fn another_program_is_refused() {
+    let (_, proved) = proof();
+    // The same contract, but for one constant: 3n + 1 becomes 3n + 2.
+    let (input, _) = load(&collatz_path());
+    let Source::Contract(contract) = &input.source else { panic!("a contract is expected") };
+    let other = load(&example("fixed-point/FixedPoint.json")).1;
+    verify(&other, &proved.file, &Expected::default()).expect_err("another contract");
+    let mut changed = 0;
+    for at in 0..contract.runtime.len() - 1 {
+        // PUSH1 1
+        if contract.runtime[at..at + 2] != [0x60, 0x01] {
+            continue;
+        }
+        let mut contract = contract.clone();
+        contract.runtime[at + 1] = 2;
+        let source = Source::Contract(contract);
+        let Ok(program) = Program::load(&Input { origin: "altered".to_owned(), source }) else { continue };
+        let circuit = program.circuit().expect("compiles");
+        if circuit.commitment() == proof().0.circuit().expect("compiles").commitment() {
+            continue;
+        }
+        let error = verify(&program, &proved.file, &Expected::default()).expect_err("another constant");
+        assert_eq!(error.exit(), Exit::No, "{error}");
+        changed += 1;
+        if changed == 3 {
+            break;
+        }
+    }
+    assert!(changed > 0, "no constant could be changed");
+}
+
+#[test]
+fn what_is_not_expected_is_refused() {
+    let (program, proved) = proof();
+    let not = |expected: Expected| {
+        let error = verify(program, &proved.file, &expected).expect_err("unexpected");
+        assert_eq!(error.exit(), Exit::No);
+    };
+    not(Expected { calldata: Some(vec![1]), ..Expected::default() });
+    not(Expected { env: Some(Env { number: Word::from(9), ..Env::default() }), ..Expected::default() });
+    not(Expected { halt: Some(Halt::Revert), ..Expected::default() });
+    not(Expected { data: Some(vec![]), ..Expected::default() });
+    not(Expected { steps: Some(proved.facts.steps + 1), ..Expected::default() });
+}
+
+fn zvm(args: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_zvm")).args(args).output().expect("zvm runs");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    output
+}
+
+/// A compressed proof of a call that reverts, on the command line: made, verified, and attacked.
+#[test]
+fn the_command_line_proves_and_verifies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("proof.zvmp");
+    let proof = path.display().to_string();
+    let (contract, other) = (example("fixed-point/FixedPoint.json"), collatz_path());
+    let cache = cache().display().to_string();
+    let output = zvm(&[
+        "prove",
+        &contract,
+        "--sig",
+        "div",
+        "5",
+        "0",
+        "--block",
+        "number=77",
+        "-o",
+        &proof,
+        "--cache",
+        &cache,
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let made: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for field in [
+        "proof",
+        "system",
+        "steps",
+        "rows_per_step",
+        "rows_total",
+        "iterations_hot",
+        "cpu_seconds",
+        "peak_memory_bytes",
+        "statement",
+    ] {
+        assert!(!made[field].is_null(), "no `{field}` in {made:#}");
+    }
+
+    let verify = |more: &[&str]| {
+        let mut args = vec!["verify", &proof, "--program", &contract, "--cache", &cache, "--json"];
+        args.extend(more);
+        let output = zvm(&args);
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), document)
+    };
+    let (code, said) = verify(&[]);
+    assert_eq!((code, &said["valid"]), (Some(0), &json!(true)), "{said:#}");
+    assert_eq!(said["statement"], made["statement"]);
+    let fields = ["program", "calldata_digest", "pre_root", "post_root", "halt", "outcome_digest", "steps"];
+    for field in fields {
+        assert!(!said["statement"][field].is_null(), "no `{field}` in {said:#}");
+    }
+    assert_eq!(said["statement"]["halt"], json!("revert"));
+    // DivisionByZero(5)
+    let data = said["outcome"]["data"].as_str().expect("hex").to_owned();
+    assert!(data.len() == 2 + 8 + 64 && data.ends_with('5'), "{data}");
+
+    let good: [&[&str]; 4] =
+        [&["--sig", "div", "5", "0"], &["--block", "number=77"], &["--halt", "revert"], &["--data", &data]];
+    for expected in good {
+        assert_eq!(verify(expected).0, Some(0), "{expected:?}");
+    }
+    let bad: [&[&str]; 6] = [
+        &["--sig", "div", "6", "0"],
+        &["--block", "number=78"],
+        &["--caller", "0x0000000000000000000000000000000000000001"],
+        &["--halt", "return"],
+        &["--data", "0x"],
+        &["--steps", "99"],
+    ];
+    for expected in bad {
+        let (code, said) = verify(expected);
+        assert_eq!((code, &said["valid"]), (Some(1), &json!(false)), "{expected:?}");
+        assert!(said["reason"].is_string());
+    }
+    let output = zvm(&["verify", &proof, "--program", &other, "--cache", &cache]);
+    assert_eq!(output.status.code(), Some(1), "another program");
+
+    let bytes = std::fs::read(&path).expect("written");
+    let attacks = (0..bytes.len()).step_by(bytes.len() / 12 + 1);
+    for at in attacks {
+        let mut altered = bytes.clone();
+        altered[at] ^= 0x10;
+        std::fs::write(&path, &altered).expect("writable");
+        let output = zvm(&["verify", &proof, "--program", &contract, "--cache", &cache]);
+        let code = output.status.code();
+        assert!(matches!(code, Some(1 | 2)), "byte {at}: {code:?} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "byte {at}");
+    }
+    for len in [0, 3, 4, 5, 40, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..len]).expect("writable");
+        let output = zvm(&["verify", &proof, "--program", &contract, "--cache", &cache]);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{len} bytes");
+    }
+}
+
+/// A compiled program is enough to verify: nothing but the artifact is needed.
+#[test]
+fn an_artifact_verifies() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let to = folder.path().display().to_string();
+    assert_eq!(zvm(&["compile", &collatz_path(), "-o", &to, "-q"]).status.code(), Some(0));
+    let artifact = folder.path().join("artifact.zvma").display().to_string();
+    let program = load(&artifact).1;
+    let (_, proved) = proof();
+    verify(&program, &proved.file, &Expected::default()).expect("the same program");
+}
