@@ -32,4 +32,5 @@ pub mod region;
 pub mod registers;
 pub mod statement;
 pub mod step;
+pub mod table;
 pub mod usage;

@@ -242,11 +242,8 @@ pub fn check(program: &Legalized, cfg: &Cfg, regions: &Regions) -> Vec<RegionErr
         for &to in cfg.succs(block) {
             match place[to] {
                 Some((region, _)) if regions.regions[region].root == to => {}
-                Some((region, to_at)) if region == home => {
-                    if to_at <= at {
-                        errors.push(RegionError::Order(to));
-                    }
-                }
+                Some((region, to_at)) if region == home && to_at > at => {}
+                Some((region, _)) if region == home => errors.push(RegionError::Order(to)),
                 Some(_) => errors.push(RegionError::Entry { from: block, to }),
                 None => {}
             }

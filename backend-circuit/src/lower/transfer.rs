@@ -9,7 +9,7 @@ use zvm_ir::{Value, Word as U256};
 use super::{Lowering, State, register_index};
 use crate::error::CircuitError;
 use crate::field::from_u256;
-use crate::gadgets::{LIMB, Lc, enforce, limb_count, native_limbs};
+use crate::gadgets::{LIMB, Lc, Word, enforce, limb_count, native_limbs};
 use crate::registers::{Register, Source, source};
 
 /// A state element with more terms than this becomes a variable of its own, so that the rows that read it stay short.
@@ -55,6 +55,9 @@ enum Key<F> {
 
 /// A product to be constrained.
 type Row<F> = (Lc<F>, Lc<F>);
+
+/// What a register becomes: terms that cost nothing, and products that cost a row each.
+type Update<F> = (Vec<Lc<F>>, Vec<Row<F>>);
 
 impl<F: PrimeField> Lowering<'_, F> {
     /// The state after the slot.
@@ -107,8 +110,8 @@ impl<F: PrimeField> Lowering<'_, F> {
         let to = program.registers.of(target);
         let from = program.registers.of(inner);
         let is_live = program.registers.live(self.region).contains(&inner);
-        let needs_split = limb_count(width) == 2 && self.bound(inner) > LIMB && limb_count(self.width(inner)) == 1;
-        if is_live && !needs_split {
+        let inner_width = self.width(inner);
+        if is_live && (limb_count(inner_width) == limb_count(width) || inner_width <= LIMB) {
             // Passed on as it is. Where it was read, the value times `active` serves as well, and is zero when idle.
             let mut limbs = Vec::with_capacity(2);
             for (index, &register) in to.iter().enumerate() {
@@ -129,8 +132,9 @@ impl<F: PrimeField> Lowering<'_, F> {
             return Ok(limbs);
         }
         // A result whose promise holds only on the path needs no gate here: the exit multiplies it by a predicate that
-        // implies the path. Only a split needs it in range.
-        let unguarded = self.held.get(&inner).filter(|held| held.guard.is_some() && !needs_split);
+        // implies the path. Only a split into limbs needs it in range.
+        let splits = |word: &Word<F>| limb_count(width) == 2 && word.as_limb().is_some_and(|limb| limb.bound() > LIMB);
+        let unguarded = self.held.get(&inner).filter(|held| held.guard.is_some() && !splits(&held.word));
         let (word, idle) = match unguarded {
             Some(held) => (held.word.zext(width.max(held.word.bound())), None),
             None => {
@@ -146,11 +150,6 @@ impl<F: PrimeField> Lowering<'_, F> {
             New { key, lc, idle }
         };
         Ok(limbs.into_iter().enumerate().map(new).collect())
-    }
-
-    /// What is known of the width of a value.
-    fn bound(&self, value: Value) -> u32 {
-        self.held.get(&value).map_or_else(|| self.width(value), |held| held.word.bound())
     }
 
     /// What a register holds after the slot; `None` if what it held before. Exits without an entry do not care.
@@ -179,7 +178,7 @@ impl<F: PrimeField> Lowering<'_, F> {
         };
         // Either the old value is the base that exits change, or one of the new values is, if no exit or only cheap ones
         // keep the old one.
-        let mut best: Option<(Vec<Lc<F>>, Vec<Row<F>>)> = None;
+        let mut best: Option<Update<F>> = None;
         for base in core::iter::once(None).chain((0..groups.len()).map(Some)) {
             let mut free = vec![old.clone()];
             let mut rows = Vec::new();
