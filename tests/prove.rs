@@ -114,7 +114,8 @@ fn another_environment_is_refused() {
     refused("caller", |file| file.call.env.caller[19] ^= 1);
     refused("origin", |file| file.call.env.origin[19] ^= 1);
     refused("coinbase", |file| file.call.env.coinbase[19] ^= 1);
-    let words: [(&str, fn(&mut Env) -> &mut Word); 10] = [
+    type Field = fn(&mut Env) -> &mut Word;
+    let words: [(&str, Field); 10] = [
         ("value", |env| &mut env.callvalue),
         ("gas price", |env| &mut env.gasprice),
         ("timestamp", |env| &mut env.timestamp),

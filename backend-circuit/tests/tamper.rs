@@ -39,10 +39,10 @@ fn record(program: &Program, region: Region, call: &Call, z: &[Fr]) -> (CheckCs<
 fn unnoticed(cs: &mut CheckCs<Fr>, given: usize) -> Vec<String> {
     let rows = cs.rows_by_aux();
     let mut free = Vec::new();
-    for aux in given..cs.aux_count() {
+    for (aux, touched) in rows.iter().enumerate().take(cs.aux_count()).skip(given) {
         for delta in [Fr::ONE, -Fr::from(0x1234_5678)] {
             // A bit has another admissible value, but only one: taking it must break what the bit is a part of.
-            if cs.broken_by(aux, delta, &rows[aux]).is_none() {
+            if cs.broken_by(aux, delta, touched).is_none() {
                 free.push(cs.aux_name(aux).to_string());
                 break;
             }

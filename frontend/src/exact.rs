@@ -17,9 +17,9 @@ use crate::plan::{Next, NodeId, Plan, PlanNode};
 use crate::summaries::{Resolved, resolve};
 
 /// More copies of blocks than this are given up.
-const NODE_LIMIT: usize = 8_192;
+const NODE_LIMIT: usize = 6_000;
 /// More items of stacks than this, over all copies, are given up.
-const ITEM_LIMIT: usize = 4_000_000;
+const ITEM_LIMIT: usize = 1_500_000;
 /// From this many copies of one block on, only constants that are valid jump targets count.
 const COPY_LIMIT: usize = 48;
 
@@ -35,13 +35,12 @@ pub(crate) enum Keep {
 /// The items of the stack, the top first; `None` for what is not known.
 type State = Vec<Option<Word>>;
 
-/// Copies blocks until every jump is resolved.
+/// Copies blocks until every jump is resolved; the first that is not ends it.
 pub(crate) fn plan(code: &Code, arena: &mut Arena, keep: Keep) -> Result<(Plan, BTreeMap<Pc, CodeBlock>), LiftError> {
     let mut copier =
         Copier { code, arena, keep, index: HashMap::new(), copies: HashMap::new(), items: 0, queue: VecDeque::new() };
     let mut blocks: BTreeMap<Pc, CodeBlock> = BTreeMap::new();
     let mut plan = Plan::default();
-    let mut unresolved = Vec::new();
     plan.functions.insert(0, Vec::new());
     copier.node(0, Vec::new())?;
     while let Some((pc, state)) = copier.queue.pop_front() {
@@ -74,20 +73,14 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, keep: Keep) -> Result<(Plan, 
                 }
                 Resolved::Bad => Next::Trap(TrapCode::BadJump, edge.pc),
                 Resolved::Entry(_) | Resolved::Unknown => {
-                    unresolved.push(edge.pc);
-                    Next::Never
+                    return Err(LiftError::Unresolved { jumps: vec![edge.pc] });
                 }
             };
             nexts.push(next);
         }
         plan.nodes.push(PlanNode { pc, facts, owner: 0, effect, nexts, trap });
     }
-    if unresolved.is_empty() {
-        return Ok((plan, blocks));
-    }
-    unresolved.sort_unstable();
-    unresolved.dedup();
-    Err(LiftError::Unresolved { jumps: unresolved })
+    Ok((plan, blocks))
 }
 
 struct Copier<'a> {

@@ -457,21 +457,22 @@ impl Binder<'_> {
 
     /// The exit of the function that a jump to `class` with `stack` takes.
     fn ret(&mut self, at: Place<'_>, class: Expr, stack: &Stack) -> Next {
+        if at.owner == ROOT {
+            // The target lies below the bottom of the stack, so some instruction before underflowed.
+            return Next::Never;
+        }
         let own = self.own_classes(at.owner);
         let height = at.height + stack.delta();
         let leaves = self.nodes[at.owner as usize].leaves.clone();
         for (exit, leave) in leaves.iter().enumerate() {
-            if !leave.pointer
-                && leave.stack.delta() == height
-                && self.class(leave.target, at.owner, &own, true) == class
-            {
+            let same = |binder: &mut Self| binder.class(leave.target, at.owner, &own, true) == class;
+            if !leave.pointer && leave.stack.delta() == height && same(self) {
                 return Next::Ret(exit);
             }
         }
-        // In the program itself the target lies below the bottom of the stack: the check of heights finds the trap.
         if leaves.iter().any(|leave| leave.pointer) {
             self.found.unresolved.insert((at.node, at.pc));
-        } else if at.owner != ROOT {
+        } else {
             self.found.lost.insert((at.node, at.pc));
         }
         Next::Never

@@ -94,8 +94,11 @@ pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
     code.followed.clear();
     for keep in [Keep::Labels, Keep::Everything] {
         let mut arena = Arena::new();
-        if let Ok((plan, blocks)) = exact::plan(&code, &mut arena, keep) {
-            return finish(&code, &arena, &blocks, plan, options);
+        match exact::plan(&code, &mut arena, keep) {
+            Ok((plan, blocks)) => return finish(&code, &arena, &blocks, plan, options),
+            Err(LiftError::Unresolved { .. }) => {}
+            // More constants make more copies.
+            Err(_) => break,
         }
     }
     Err(error)

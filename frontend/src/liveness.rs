@@ -65,11 +65,31 @@ fn entry(item: &Item<()>) -> Option<u32> {
     }
 }
 
+/// Something that is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    /// A slot of the entry stack of a node.
+    Slot(NodeId, u32),
+    /// What a function returns at a depth of the stack, through an exit.
+    Result(NodeId, usize, u32),
+}
+
+/// Whom a need concerns: those who provide the stack of a node, or of an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Node(NodeId),
+    Exit(NodeId, usize),
+}
+
+/// A node that provides a stack, by way of these returns of calls on its edge, the first call first.
+type Provider = (NodeId, Vec<(NodeId, usize)>);
+
 /// Computes what is live. `block` gives the block of a node.
 pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> Option<&'b CodeBlock>) -> Liveness {
-    let reachable = plan.reachable();
-    let mut flows: BTreeMap<NodeId, (Slots, Items<()>)> = BTreeMap::new();
-    for &node in &reachable {
+    let mut stacks: BTreeMap<NodeId, Items<()>> = BTreeMap::new();
+    let mut providers: BTreeMap<Place, Vec<Provider>> = BTreeMap::new();
+    let mut pending: Vec<Need> = Vec::new();
+    for node in plan.reachable() {
         let data = &plan.nodes[node as usize];
         let Some(block) = block(node).filter(|_| data.trap.is_none()) else { continue };
         let mut uses = Uses(Slots::new());
@@ -80,63 +100,71 @@ pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> 
         if data.nexts.iter().any(|next| matches!(next, Next::Switch(..))) {
             uses.0.extend(walked.target.as_ref().and_then(entry));
         }
-        flows.insert(node, (uses.0, walked.stack));
+        pending.extend(uses.0.into_iter().map(|slot| Need::Slot(node, slot)));
+        stacks.insert(node, walked.stack);
+        for next in &data.nexts {
+            provide(next, (node, Vec::new()), data.owner, &mut providers);
+        }
     }
     let mut state = Liveness { live: vec![Slots::new(); plan.nodes.len()], results: BTreeMap::new() };
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for (&node, (uses, stack)) in flows.iter().rev() {
-            let mut live = uses.clone();
-            for next in &plan.nodes[node as usize].nexts {
-                for depth in state.needs(plan, arena, node, next, &mut changed) {
-                    live.extend(entry(&stack.get(depth)));
-                }
+    while let Some(need) = pending.pop() {
+        let (new, place, depth) = match need {
+            Need::Slot(node, slot) => (state.live[node as usize].insert(slot), Place::Node(node), slot),
+            Need::Result(function, exit, depth) => {
+                let results = state.results.entry((function, exit)).or_default();
+                (results.insert(depth), Place::Exit(function, exit), depth)
             }
-            if live != state.live[node as usize] {
-                state.live[node as usize] = live;
-                changed = true;
+        };
+        if !new {
+            continue;
+        }
+        for (node, returns) in providers.get(&place).into_iter().flatten() {
+            if let Some(need) = before(plan, arena, *node, &stacks[node], returns, depth) {
+                pending.push(need);
             }
         }
     }
     state
 }
 
-impl Liveness {
-    /// The depths of the stack on an edge that are live there.
-    fn needs(&mut self, plan: &Plan, arena: &Arena, node: NodeId, next: &Next, changed: &mut bool) -> Slots {
-        match next {
-            Next::Goto(to) => self.live[*to as usize].clone(),
-            Next::Ret(exit) => {
-                let owner = plan.nodes[node as usize].owner;
-                self.results.get(&(owner, *exit)).cloned().unwrap_or_default()
+/// Lists whose stacks `next` passes on.
+fn provide(next: &Next, by: Provider, owner: NodeId, providers: &mut BTreeMap<Place, Vec<Provider>>) {
+    match next {
+        Next::Goto(to) => providers.entry(Place::Node(*to)).or_default().push(by),
+        Next::Ret(exit) => providers.entry(Place::Exit(owner, *exit)).or_default().push(by),
+        Next::Switch(cases, _) => {
+            for (_, next) in cases {
+                provide(next, by.clone(), owner, providers);
             }
-            Next::Call { callee, then } => {
-                let mut needs = self.live[*callee as usize].clone();
-                let leaves = plan.functions.get(callee).map_or(&[][..], Vec::as_slice);
-                for (exit, (next, leave)) in then.iter().zip(leaves).enumerate() {
-                    for depth in self.needs(plan, arena, node, next, changed) {
-                        match origin(arena, leave, depth) {
-                            Origin::Caller(slot) => {
-                                needs.insert(slot);
-                            }
-                            Origin::Const(_) => {}
-                            Origin::Result(depth) => {
-                                *changed |= self.results.entry((*callee, exit)).or_default().insert(depth);
-                            }
-                        }
-                    }
-                }
-                needs
+        }
+        Next::Call { callee, then } => {
+            for (exit, next) in then.iter().enumerate() {
+                let mut by = by.clone();
+                by.1.push((*callee, exit));
+                provide(next, by, owner, providers);
             }
-            Next::Switch(cases, _) => {
-                let mut needs = Slots::new();
-                for (_, next) in cases {
-                    needs.extend(self.needs(plan, arena, node, next, changed));
-                }
-                needs
-            }
-            Next::Trap(..) | Next::Never => Slots::new(),
+            providers.entry(Place::Node(*callee)).or_default().push(by);
+        }
+        Next::Trap(..) | Next::Never => {}
+    }
+}
+
+/// What must be there before, for the item at `depth` of the stack after `node` and these returns.
+fn before(
+    plan: &Plan,
+    arena: &Arena,
+    node: NodeId,
+    stack: &Items<()>,
+    returns: &[(NodeId, usize)],
+    depth: u32,
+) -> Option<Need> {
+    let mut depth = depth;
+    for &(function, exit) in returns.iter().rev() {
+        match origin(arena, plan.functions.get(&function)?.get(exit)?, depth) {
+            Origin::Caller(slot) => depth = slot,
+            Origin::Const(_) => return None,
+            Origin::Result(depth) => return Some(Need::Result(function, exit, depth)),
         }
     }
+    entry(&stack.get(depth)).map(|slot| Need::Slot(node, slot))
 }

@@ -335,7 +335,7 @@ mod tests {
     fn operands_match_the_instruction() {
         for row in TABLE.iter().flatten() {
             let (inputs, outputs) = decode::stack_io(row.byte);
-            if let Lowering::Ins(ir) | Lowering::Swapped(ir) = row.lowering {
+            if let Ins(ir) | Swapped(ir) = row.lowering {
                 let info = ir.info();
                 if ir != Ir::Log {
                     assert_eq!(info.operands.len() as u32, inputs, "{}", row.name());

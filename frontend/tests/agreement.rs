@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use oracle::{Compared, Random, World, compare, contracts, random_call};
+use oracle::{Compared, GAS, Random, World, compare, contracts, random_call};
 use zvm_frontend::{LiftOptions, lift};
 use zvm_ir::{Halt, Word};
 
@@ -20,7 +20,7 @@ fn corpus_contracts_agree_with_revm() {
         for _ in 0..calls {
             let calldata = random_call(&contract.abi, &mut random);
             let value = Word::from(if random.below(16) == 0 { random.below(1000) } else { 0 });
-            match compare(&lifted.module, &world, &calldata, value) {
+            match compare(&lifted.module, &world, &calldata, value, GAS) {
                 Compared::Unfit => unfit += 1,
                 Compared::Same(outcome, steps) => {
                     compared += 1;

@@ -2,7 +2,7 @@
 
 mod oracle;
 
-use oracle::{Compared, World, compare, hex};
+use oracle::{Compared, GAS, World, compare, hex};
 use zvm_frontend::{LiftOptions, Lifted, lift};
 use zvm_ir::Word;
 
@@ -17,7 +17,7 @@ fn agrees(code: &str, calls: &[Vec<u8>]) -> Lifted {
     let lifted = lifted(code);
     let world = World { code: hex(code), ..World::default() };
     for calldata in calls {
-        match compare(&lifted.module, &world, calldata, Word::ZERO) {
+        match compare(&lifted.module, &world, calldata, Word::ZERO, GAS) {
             Compared::Same(_, steps) => assert!(steps.edges.is_subset(&lifted.edges), "an edge is missing"),
             Compared::Unfit => panic!("the call cannot be compared"),
             Compared::Different(what) => panic!("{what}\n{}", lifted.module),

@@ -28,25 +28,99 @@ fn structured(random: &mut Random, len: usize) -> Vec<u8> {
     code
 }
 
+/// A program of labelled pieces that call, return, branch and loop, mostly with enough on the stack, and end by
+/// returning what they left in memory.
+fn assembled(random: &mut Random) -> Vec<u8> {
+    let pieces = 2 + random.below(8) as usize;
+    let mut code: Vec<u8> = vec![0x5f, 0x35, 0x60, 0x20, 0x35, 0x60, 0x40, 0x35];
+    let mut fixups: Vec<(usize, usize)> = Vec::new();
+    let mut labels = Vec::with_capacity(pieces);
+    let push_label = |code: &mut Vec<u8>, fixups: &mut Vec<(usize, usize)>, label: usize| {
+        code.push(0x61);
+        fixups.push((code.len(), label));
+        code.extend([0, 0]);
+    };
+    for _ in 0..pieces {
+        labels.push(code.len());
+        code.push(0x5b);
+        for _ in 0..random.below(7) {
+            let label = random.below(pieces as u64) as usize;
+            match random.below(16) {
+                0..=2 => code.extend([0x60, random.below(9) as u8]),
+                3 | 4 => code.push(0x80 + random.below(4) as u8),
+                5 | 6 => code.push(0x90 + random.below(4) as u8),
+                7 => code.push([0x01, 0x03, 0x10, 0x14, 0x15, 0x16, 0x06][random.below(7) as usize]),
+                8 => code.extend([0x60, 32 * random.below(3) as u8, if random.below(3) == 0 { 0x51 } else { 0x52 }]),
+                9 | 10 => {
+                    // A call: the address to return to, perhaps an argument, the jump, the place to return to.
+                    let back = code.len() + 3;
+                    let with_argument = random.below(2) as usize;
+                    let back = back + with_argument + 4;
+                    code.extend([0x61, (back >> 8) as u8, back as u8]);
+                    code.extend(std::iter::repeat_n(0x81, with_argument));
+                    push_label(&mut code, &mut fixups, label);
+                    code.extend([0x56, 0x5b]);
+                }
+                11 => code.push(0x50),
+                12 | 13 => {
+                    code.extend([0x60, 32 * random.below(3) as u8, 0x35]);
+                    push_label(&mut code, &mut fixups, label);
+                    code.push(0x57);
+                }
+                14 => push_label(&mut code, &mut fixups, label),
+                _ => code.push(0x57),
+            }
+        }
+        match random.below(8) {
+            0 => {
+                push_label(&mut code, &mut fixups, random.below(pieces as u64) as usize);
+                code.push(0x56);
+            }
+            1 | 2 => code.push(0x56),
+            3 => code.extend([0x90, 0x56]),
+            4 => code.extend([0x91, 0x90, 0x56]),
+            5 => code.extend([0x60, 0x60, 0x5f, 0xf3]),
+            _ => {}
+        }
+    }
+    code.extend([0x5f, 0x52, 0x60, 0x80, 0x5f, 0xf3]);
+    for (at, label) in fixups {
+        code[at..at + 2].copy_from_slice(&(labels[label] as u16).to_be_bytes());
+    }
+    code
+}
+
 #[test]
 fn structured_bytes_agree_with_revm() {
+    agree(|random| {
+        let len = 4 + random.below(60) as usize;
+        structured(random, len)
+    });
+}
+
+#[test]
+fn assembled_programs_agree_with_revm() {
+    agree(assembled);
+}
+
+fn agree(generate: impl Fn(&mut Random) -> Vec<u8>) {
     let runs: usize = std::env::var("ZVM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
     let seed = std::env::var("ZVM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x0123_4567_89ab_cdef);
     let mut random = Random(seed);
     let (mut lifted_count, mut same) = (0, 0);
     for _ in 0..runs {
-        let len = 4 + random.below(60) as usize;
-        let code = structured(&mut random, len);
+        let code = generate(&mut random);
         let text: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
         let start = Instant::now();
-        let Ok(lifted) = lift(&code, &LiftOptions::default()) else { continue };
+        let lifted = lift(&code, &LiftOptions::default());
+        let Ok(lifted) = lifted else { continue };
         assert!(start.elapsed() < Duration::from_secs(20), "{text} takes too long");
         zvm_ir::verify(&lifted.module).unwrap_or_else(|errors| panic!("{text}: {}\n{}", errors[0], lifted.module));
         lifted_count += 1;
         let world = World { code: code.clone(), ..World::default() };
         for _ in 0..3 {
-            let calldata: Vec<u8> = (0..random.below(70)).map(|_| random.below(3) as u8).collect();
-            match compare(&lifted.module, &world, &calldata, Word::ZERO) {
+            let calldata: Vec<u8> = (0..96).map(|at| if at % 32 == 31 { random.below(3) as u8 } else { 0 }).collect();
+            match compare(&lifted.module, &world, &calldata, Word::ZERO, 200_000) {
                 Compared::Same(_, steps) => {
                     same += 1;
                     assert!(steps.edges.is_subset(&lifted.edges), "{text}: an edge is missing");

@@ -19,8 +19,8 @@ use revm::{Context, InspectEvm, Inspector, MainBuilder, MainContext};
 use serde_json::Value as Json;
 use zvm_ir::{Address, Call, Env, Halt, Host, InterpError, Log, Module, Outcome, Word};
 
-/// Gas of every execution; running out of it makes a call unfit for comparison.
-const GAS: u64 = 40_000_000;
+/// Gas for real contracts; running out of it makes a call unfit for comparison.
+pub(crate) const GAS: u64 = 40_000_000;
 
 /// The state of one contract.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +87,7 @@ impl<CTX> Inspector<CTX, EthInterpreter> for Steps {
 }
 
 /// Runs a call in revm. `None` when it ran out of gas.
-pub(crate) fn evm(world: &World, calldata: &[u8], value: Word, env: &Env) -> Option<(Outcome, Steps)> {
+pub(crate) fn evm(world: &World, calldata: &[u8], value: Word, gas: u64, env: &Env) -> Option<(Outcome, Steps)> {
     let address = EvmAddress::from(env.address);
     let caller = EvmAddress::from(env.caller);
     let mut db = CacheDB::new(EmptyDB::default());
@@ -105,14 +105,14 @@ pub(crate) fn evm(world: &World, calldata: &[u8], value: Word, env: &Env) -> Opt
         number: env.number,
         beneficiary: env.coinbase.into(),
         timestamp: env.timestamp,
-        gas_limit: GAS,
+        gas_limit: gas,
         basefee: 0,
         prevrandao: Some(env.prevrandao.into()),
         ..BlockEnv::default()
     };
     let tx = TxEnv {
         caller,
-        gas_limit: GAS,
+        gas_limit: gas,
         gas_price: 0,
         kind: TxKind::Call(address),
         value,
@@ -161,12 +161,13 @@ pub(crate) enum Compared {
 }
 
 /// Runs a call in both executors.
-pub(crate) fn compare(module: &Module, world: &World, calldata: &[u8], value: Word) -> Compared {
+pub(crate) fn compare(module: &Module, world: &World, calldata: &[u8], value: Word, gas: u64) -> Compared {
     let env = Env { callvalue: value, selfbalance: value, timestamp: Word::from(1_700_000_000u64), ..Env::default() };
-    let Some((mut expected, steps)) = evm(world, calldata, value, &env) else { return Compared::Unfit };
+    let Some((mut expected, steps)) = evm(world, calldata, value, gas, &env) else { return Compared::Unfit };
     let call = Call { step_limit: 20_000_000, ..Call::new(calldata, &env) };
     match zvm_ir::run(module, call, world) {
-        Err(InterpError::Foreign { .. }) => Compared::Unfit,
+        // The stack of the EVM bounds a recursion, that of the IR does not.
+        Err(InterpError::Foreign { .. } | InterpError::CallDepth { .. }) => Compared::Unfit,
         Err(_) if steps.foreign => Compared::Unfit,
         Err(error) => Compared::Different(format!("E0: {expected:?}\nE1: {error}")),
         Ok(mut found) => {
