@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use revm::bytecode::opcode::OpCode;
 use revm::bytecode::{Bytecode, opcode};
 use revm::context::result::{ExecutionResult, HaltReason};
 use revm::context::{BlockEnv, CfgEnv, TxEnv};
@@ -181,6 +182,44 @@ pub(crate) fn compare(module: &Module, world: &World, calldata: &[u8], value: Wo
             }
         }
     }
+}
+
+/// Assembles a program. Words are separated by blanks: an opcode's name, a number (pushed with as few bytes as it needs),
+/// `:name` (a JUMPDEST with that label), `@name` (pushes the label, always two bytes), `#hex` (bytes as they are).
+pub(crate) fn assemble(text: &str) -> Vec<u8> {
+    let mut code = Vec::new();
+    let mut labels = BTreeMap::new();
+    let mut uses = Vec::new();
+    for word in text.split_whitespace() {
+        let (first, rest) = word.split_at(1);
+        match first {
+            ":" => {
+                labels.insert(rest.to_owned(), code.len());
+                code.push(opcode::JUMPDEST);
+            }
+            "@" => {
+                code.push(opcode::PUSH2);
+                uses.push((code.len(), rest.to_owned()));
+                code.extend([0, 0]);
+            }
+            "#" => code.extend(hex(rest)),
+            _ if first.starts_with(|c: char| c.is_ascii_digit()) => {
+                let number: Word = word.parse().expect("a number");
+                let bytes = number.to_be_bytes_trimmed_vec();
+                code.push(opcode::PUSH0 + bytes.len() as u8);
+                code.extend(bytes);
+            }
+            _ => {
+                let byte = (0..=255u8).find(|&byte| OpCode::new(byte).is_some_and(|op| op.as_str() == word));
+                code.push(byte.unwrap_or_else(|| panic!("no opcode {word}")));
+            }
+        }
+    }
+    for (at, label) in uses {
+        let target = labels.get(&label).unwrap_or_else(|| panic!("no label {label}"));
+        code[at..at + 2].copy_from_slice(&(*target as u16).to_be_bytes());
+    }
+    code
 }
 
 pub(crate) fn hex(text: &str) -> Vec<u8> {
