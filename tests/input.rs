@@ -95,6 +95,12 @@ fn other_artifacts() {
     assert_eq!((found.runtime.as_slice(), found.name.as_deref()), (&[0x60, 1][..], Some("A")));
     assert!(found.abi.is_some(), "an interface inside a string is read");
 
+    let odd = json!([{"type": "constructor", "name": "no", "inputs": 7}, {"type": "function", "name": "f", "inputs": [],
+        "outputs": [], "stateMutability": "view"}]);
+    let odd = json!({"runtime": "6001", "abi": odd});
+    assert_eq!(contract(&odd, None).abi.expect("an interface").len(), 1, "an item that is malformed is left out");
+    assert_eq!(error(&json!({"runtime": "6001", "abi": 7}), None), "in: `abi` should be a contract interface (ABI)");
+
     let hardhat = json!({"_format": "hh-sol-artifact-1", "contractName": "H", "abi": [], "bytecode": "0x00",
         "deployedBytecode": "0x6001", "linkReferences": {}, "deployedLinkReferences": {}});
     let found = contract(&hardhat, None);

@@ -17,8 +17,8 @@ use zvm::{Error, Program as Loaded, artifact};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program as Circuit;
 use zvm_backend_circuit::prover::TARGET_ROWS;
+use zvm_backend_circuit::table::{SlotRow, Table};
 use zvm_backend_evm::{Lowered, Options as LowerOptions};
-use zvm_ir::Pc;
 
 use super::output::{Output, grouped, write_file};
 use super::{Answer, Failure, Program};
@@ -42,31 +42,30 @@ impl Compile {
         let circuit = program.circuit().map_err(about)?;
         let plan = Plan::default_for(&circuit, TARGET_ROWS);
         let file = artifact::of(&circuit, &plan);
-        let description = describe(&circuit, &plan);
+        let table = Table::new(&circuit, &plan);
 
         let folder = &self.output;
         std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.display().to_string(), source })?;
         write_file(&folder.join("program.zvm"), circuit.text().as_bytes())?;
         write_file(&folder.join("runtime.hex"), format!("{}\n", hex::encode(&lowered.code)).as_bytes())?;
-        write_file(&folder.join("circuit.json"), format!("{description:#}\n").as_bytes())?;
+        write_file(&folder.join("circuit.json"), format!("{:#}\n", describe(&circuit, &table)).as_bytes())?;
         write_file(&folder.join("artifact.zvma"), &file.encode())?;
-        let report = html(&input.origin, &program, &lowered, &circuit, &plan);
+        let report = html(&input.origin, &program, &lowered, &circuit, &table);
         write_file(&folder.join("report.html"), report.as_bytes())?;
 
         let original = program.code().map(<[u8]>::len);
-        let rows = plan.rows(circuit.rows());
         let mut text = String::new();
         let of = original.map(|len| format!(" (original {})", grouped(len as u64))).unwrap_or_default();
         let _ = writeln!(text, "bytecode  {} bytes{of}", grouped(lowered.code.len() as u64));
         let _ = writeln!(
             text,
             "circuit   {} regions, {} slots in a step of {} rows, {} field elements between steps",
-            circuit.rows().len(),
+            table.regions.len(),
             plan.len(),
-            grouped(rows),
-            circuit.arity()
+            grouped(table.rows_per_step),
+            table.arity
         );
-        let _ = writeln!(text, "digest    {:#066x}", file.digest);
+        let _ = writeln!(text, "digest    {:#066x}", table.digest);
         let _ = writeln!(text, "written   {}", folder.display());
         for exit in circuit.unprovable() {
             output.warn(&exit.to_string());
@@ -75,34 +74,36 @@ impl Compile {
             json!({
                 "runtime_bytes": original,
                 "lowered_bytes": lowered.code.len(),
-                "rows_per_step": rows,
-                "slots": slots(&circuit, &plan),
-                "arity": circuit.arity(),
-                "digest": format!("{:#066x}", file.digest),
+                "rows_per_step": table.rows_per_step,
+                "slots": slots(&table),
+                "arity": table.arity,
+                "digest": format!("{:#066x}", table.digest),
             })
         })?;
         Ok(Answer::Yes)
     }
 }
 
-fn slots(circuit: &Circuit, plan: &Plan) -> Value {
-    let slot = |slots: &zvm_backend_circuit::plan::Slots| {
-        let rows = circuit.rows()[slots.region];
-        json!({"region": slots.region.to_string(), "count": slots.count, "rows": rows})
+fn slots(table: &Table) -> Value {
+    let slot = |slots: &SlotRow| {
+        let SlotRow { region, count, rows } = slots;
+        json!({"region": region.to_string(), "count": count, "rows": rows})
     };
-    plan.slots().iter().map(slot).collect()
+    table.slots.iter().map(slot).collect()
 }
 
 /// The circuit as a document.
-fn describe(circuit: &Circuit, plan: &Plan) -> Value {
-    let regions = circuit.regions().regions.iter().map(|(region, data)| {
+fn describe(circuit: &Circuit, table: &Table) -> Value {
+    let regions = table.regions.iter().map(|row| {
         json!({
-            "region": region.to_string(),
-            "block": data.root.to_string(),
-            "pc": first_pc(circuit, data.root),
-            "loop_depth": data.depth,
-            "blocks": data.blocks.len(),
-            "rows": circuit.rows()[region],
+            "region": row.region.to_string(),
+            "first_pc": row.pcs.map(|(first, _)| first),
+            "last_pc": row.pcs.map(|(_, last)| last),
+            "blocks": row.blocks,
+            "loop_depth": row.depth,
+            "live": row.live,
+            "next": row.next.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "rows": row.rows,
         })
     });
     let unprovable = circuit.unprovable();
@@ -111,22 +112,16 @@ fn describe(circuit: &Circuit, plan: &Plan) -> Value {
         .map(|exit| json!({"pc": exit.pc, "instruction": exit.opcode.mnemonic(), "reason": exit.reason.to_string()}));
     json!({
         "commitment": format!("{:#066x}", circuit.commitment()),
-        "digest": format!("{:#066x}", circuit.circuit_digest(plan)),
-        "arity": circuit.arity(),
-        "rows_per_step": plan.rows(circuit.rows()),
+        "digest": format!("{:#066x}", table.digest),
+        "arity": table.arity,
+        "rows_per_step": table.rows_per_step,
         "regions": regions.collect::<Vec<_>>(),
-        "slots": slots(circuit, plan),
+        "slots": slots(table),
         "unprovable": unprovable.collect::<Vec<_>>(),
     })
 }
 
-/// Where in the bytecode a block starts, as far as its instructions know.
-fn first_pc(circuit: &Circuit, block: zvm_ir::Block) -> Option<Pc> {
-    let function = &circuit.legalized().func;
-    function.blocks[block].insts.iter().find_map(|&inst| function.insts[inst].pc)
-}
-
-fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, plan: &Plan) -> String {
+fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, table: &Table) -> String {
     let mut out = String::from(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>zvm report</title>\n<style>body{font:15px/1.5 sans-serif;\
          margin:2em;max-width:70em}table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;\
@@ -141,20 +136,23 @@ fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, pl
     let _ = writeln!(out, "<tr><td>lowered<td class=n>{} bytes</table>", grouped(lowered.code.len() as u64));
     let _ = writeln!(
         out,
-        "<h2>Circuit</h2><p>{} rows per step, {} slots, {} field elements between steps.</p>",
-        grouped(plan.rows(circuit.rows())),
-        plan.len(),
-        circuit.arity()
+        "<h2>Circuit</h2><p>{} rows per step, {} field elements between steps.</p>",
+        grouped(table.rows_per_step),
+        table.arity
     );
-    let _ = writeln!(out, "<table><tr><th>region<th>block<th>pc<th>loop depth<th>rows<th>slots");
-    for (region, data) in &circuit.regions().regions {
-        let count: u32 = plan.slots().iter().filter(|slots| slots.region == region).map(|slots| slots.count).sum();
-        let pc = first_pc(circuit, data.root).map(|pc| format!("{pc:#06x}")).unwrap_or_default();
-        let rows = grouped(circuit.rows()[region]);
+    let _ = writeln!(out, "<table><tr><th>region<th>bytecode<th>loop depth<th>live<th>rows<th>slots<th>next");
+    for row in &table.regions {
+        let count: u32 = table.slots.iter().filter(|slots| slots.region == row.region).map(|slots| slots.count).sum();
+        let pcs = row.pcs.map(|(first, last)| format!("{first:#06x} to {last:#06x}")).unwrap_or_default();
+        let next: Vec<_> = row.next.iter().map(ToString::to_string).collect();
         let _ = writeln!(
             out,
-            "<tr><td>{region}<td>{}<td>{pc}<td class=n>{}<td class=n>{rows}<td class=n>{count}",
-            data.root, data.depth
+            "<tr><td>{}<td>{pcs}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{count}<td>{}",
+            row.region,
+            row.depth,
+            row.live,
+            grouped(row.rows),
+            next.join(", ")
         );
     }
     let _ = writeln!(out, "</table>");

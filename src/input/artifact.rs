@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use alloy_json_abi::JsonAbi;
+use alloy_json_abi::{AbiItem, JsonAbi};
 use serde_json::{Map, Value};
 
 use super::{Contract, Immutables, Source};
@@ -297,13 +297,14 @@ fn library_at(references: &Value, offset: usize) -> Option<String> {
     None
 }
 
-/// An interface, which old compilers write as a string that holds JSON.
+/// An interface, which old compilers write as a string that holds JSON. Items that are not understood are left out: what
+/// can be done with the code does not depend on them.
 fn abi(place: &Place<'_>) -> Result<JsonAbi, Error> {
-    let parsed = match place.value {
-        Value::String(text) => serde_json::from_str(text),
-        value => serde_json::from_value(value.clone()),
-    };
-    parsed.map_err(|_| place.expected("a contract interface (ABI)"))
+    let wrong = || place.expected("a contract interface (ABI)");
+    let inner = place.value.as_str().map(serde_json::from_str::<Value>).transpose().map_err(|_| wrong())?;
+    let items = inner.as_ref().unwrap_or(place.value).as_array().ok_or_else(wrong)?;
+    let item = |item: &Value| serde_json::from_value::<AbiItem<'static>>(item.clone()).ok();
+    Ok(items.iter().filter_map(item).collect())
 }
 
 /// Bytecode from hex digits, with or without `0x`; white space between bytes is skipped.
