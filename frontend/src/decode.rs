@@ -99,6 +99,11 @@ impl Code {
             && self.analysed.legacy_jump_table().is_some_and(|table| table.is_valid(pc as usize))
     }
 
+    /// Every valid jump target.
+    pub(crate) fn jumpdests(&self) -> Vec<Pc> {
+        (0..self.bytes.len() as Pc).filter(|&pc| self.is_jumpdest(pc)).collect()
+    }
+
     /// The block that starts at `pc`.
     pub(crate) fn block(&self, start: Pc) -> CodeBlock {
         let mut insts = Vec::new();

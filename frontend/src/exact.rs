@@ -23,22 +23,32 @@ const ITEM_LIMIT: usize = 1_500_000;
 /// From this many copies of one block on, only constants that are valid jump targets count.
 const COPY_LIMIT: usize = 48;
 
-/// Which constants on the stack tell copies apart.
+/// A jump to an unknown value goes to every JUMPDEST of a program with at most this many.
+const ANYWHERE_LIMIT: usize = 32;
+
+/// Which constants on the stack tell copies apart, and what is done with jumps to unknown values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// Those that are valid jump targets.
+pub(crate) enum Effort {
+    /// Those that are valid jump targets; jumps to unknown values are refused.
     Labels,
-    /// All, as long as they are few.
-    Everything,
+    /// All, as long as they are few; jumps to unknown values are refused.
+    Constants,
+    /// All, as long as they are few; a jump to an unknown value compares it with every JUMPDEST there is, which is
+    /// always right and seldom small.
+    Anywhere,
 }
 
 /// The items of the stack, the top first; `None` for what is not known.
 type State = Vec<Option<Word>>;
 
 /// Copies blocks until every jump is resolved; the first that is not ends it.
-pub(crate) fn plan(code: &Code, arena: &mut Arena, keep: Keep) -> Result<(Plan, BTreeMap<Pc, CodeBlock>), LiftError> {
+pub(crate) fn plan(
+    code: &Code,
+    arena: &mut Arena,
+    effort: Effort,
+) -> Result<(Plan, BTreeMap<Pc, CodeBlock>), LiftError> {
     let mut copier =
-        Copier { code, arena, keep, index: HashMap::new(), copies: HashMap::new(), items: 0, queue: VecDeque::new() };
+        Copier { code, arena, effort, index: HashMap::new(), copies: HashMap::new(), items: 0, queue: VecDeque::new() };
     let mut blocks: BTreeMap<Pc, CodeBlock> = BTreeMap::new();
     let mut plan = Plan::default();
     plan.functions.insert(0, Vec::new());
@@ -62,7 +72,14 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, keep: Keep) -> Result<(Plan, 
                 nexts.push(Next::Never);
                 continue;
             }
-            let next = match resolve(code, copier.arena, edge.target) {
+            let mut resolved = resolve(code, copier.arena, edge.target);
+            if matches!(resolved, Resolved::Entry(_) | Resolved::Unknown) && effort == Effort::Anywhere {
+                let targets = code.jumpdests();
+                if targets.len() <= ANYWHERE_LIMIT {
+                    resolved = Resolved::Many(targets);
+                }
+            }
+            let next = match resolved {
                 Resolved::Block(to) => copier.goto(edge, to, height, &mut plan)?,
                 Resolved::Many(targets) => {
                     let mut cases = Vec::new();
@@ -86,7 +103,7 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, keep: Keep) -> Result<(Plan, 
 struct Copier<'a> {
     code: &'a Code,
     arena: &'a mut Arena,
-    keep: Keep,
+    effort: Effort,
     index: HashMap<(Pc, State), NodeId>,
     /// How many copies of a block there are.
     copies: HashMap<Pc, usize>,
@@ -115,7 +132,7 @@ impl Copier<'_> {
         if is_jump || self.code.inst(edge.pc).0.kind == crate::decode::Kind::Jumpi {
             plan.edges.insert((edge.pc, to));
         }
-        let all = self.keep == Keep::Everything && self.copies.get(&to).copied().unwrap_or(0) < COPY_LIMIT;
+        let all = self.effort != Effort::Labels && self.copies.get(&to).copied().unwrap_or(0) < COPY_LIMIT;
         let items = u32::try_from(height + edge.stack.delta()).unwrap_or(0);
         let state = (0..items)
             .map(|slot| {

@@ -38,7 +38,7 @@ pub use report::{Problem, Report, Ring};
 pub use subset::{Fork, Row, Status, row_of, subset_markdown};
 
 use decode::{Code, CodeBlock, Inst, Kind};
-use exact::Keep;
+use exact::Effort;
 use expr::Arena;
 use plan::Plan;
 use summaries::Summaries;
@@ -90,11 +90,11 @@ pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
         Ok((arena, plan, blocks)) => return finish(&code, &arena, &blocks, plan, options),
         Err(error) => error,
     };
-    // What a compiler does not do needs the costly way: first with the constants that can be targets, then with all.
+    // What a compiler does not do needs the costly way: with more and more of it.
     code.followed.clear();
-    for keep in [Keep::Labels, Keep::Everything] {
+    for effort in [Effort::Labels, Effort::Constants, Effort::Anywhere] {
         let mut arena = Arena::new();
-        match exact::plan(&code, &mut arena, keep) {
+        match exact::plan(&code, &mut arena, effort) {
             Ok((plan, blocks)) => return finish(&code, &arena, &blocks, plan, options),
             Err(LiftError::Unresolved { .. }) => {}
             // More constants make more copies.

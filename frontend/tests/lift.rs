@@ -269,10 +269,13 @@ fn bad_jumps_trap() {
 
 #[test]
 fn unresolved_jumps_are_named() {
-    let error = lift(&assemble("0 CALLDATALOAD JUMP :a STOP"), &LiftOptions::default()).expect_err("a refusal");
+    // With few places to go to, all of them are compared.
+    agrees(&assemble("0 CALLDATALOAD JUMP :a STOP :b 0 0 REVERT"), &[words(&[0]), words(&[3]), words(&[5])]);
+    let code = [assemble("0 CALLDATALOAD JUMP"), vec![0x5b; 100]].concat();
+    let error = lift(&code, &LiftOptions::default()).expect_err("a refusal");
     assert_eq!(error, LiftError::Unresolved { jumps: vec![2] });
     assert_eq!((error.code(), error.pc()), ("ZV0102", Some(2)));
-    let report = check(&assemble("0 CALLDATALOAD JUMP :a STOP"), &LiftOptions::default());
+    let report = check(&code, &LiftOptions::default());
     assert!(!report.l1_ring && report.unresolved == 1);
     assert_eq!((report.problems[0].ring, report.problems[0].opcode.as_str()), (Ring::L1, "JUMP"));
     // The same in a place that is never reached does not matter.

@@ -106,7 +106,7 @@ pub(crate) fn evm(world: &World, calldata: &[u8], value: Word, gas: u64, env: &E
         number: env.number,
         beneficiary: env.coinbase.into(),
         timestamp: env.timestamp,
-        gas_limit: gas,
+        gas_limit: GAS,
         basefee: 0,
         prevrandao: Some(env.prevrandao.into()),
         ..BlockEnv::default()
@@ -163,7 +163,13 @@ pub(crate) enum Compared {
 
 /// Runs a call in both executors.
 pub(crate) fn compare(module: &Module, world: &World, calldata: &[u8], value: Word, gas: u64) -> Compared {
-    let env = Env { callvalue: value, selfbalance: value, timestamp: Word::from(1_700_000_000u64), ..Env::default() };
+    let env = Env {
+        callvalue: value,
+        selfbalance: value,
+        timestamp: Word::from(1_700_000_000u64),
+        gaslimit: Word::from(GAS),
+        ..Env::default()
+    };
     let Some((mut expected, steps)) = evm(world, calldata, value, gas, &env) else { return Compared::Unfit };
     let call = Call { step_limit: 20_000_000, ..Call::new(calldata, &env) };
     match zvm_ir::run(module, call, world) {
@@ -265,6 +271,48 @@ pub(crate) fn contracts() -> Vec<Contract> {
             }
         })
         .collect()
+}
+
+/// The code in the public EVM suites, each distinct one once, with storage and calldata that its tests give.
+pub(crate) fn suite_programs() -> Vec<(String, World, Vec<Vec<u8>>)> {
+    let Some(corpus) = corpus() else { return Vec::new() };
+    let mut pending = vec![corpus.join("ethereum-tests")];
+    let mut files = Vec::new();
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "json") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mut programs: BTreeMap<Vec<u8>, (String, World, BTreeSet<Vec<u8>>)> = BTreeMap::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let Ok(Json::Object(tests)) = serde_json::from_str::<Json>(&text) else { continue };
+        for (name, test) in tests {
+            let mut inputs = BTreeSet::from([Vec::new()]);
+            inputs.extend(test["exec"]["data"].as_str().map(hex));
+            for data in test["transaction"]["data"].as_array().into_iter().flatten().take(12) {
+                inputs.extend(data.as_str().map(hex));
+            }
+            for account in test["pre"].as_object().into_iter().flat_map(|accounts| accounts.values()) {
+                let code = hex(account["code"].as_str().unwrap_or(""));
+                if code.is_empty() {
+                    continue;
+                }
+                let slots = account["storage"].as_object().into_iter().flatten();
+                let word = |text: &str| text.parse::<Word>().unwrap_or_default();
+                let storage = slots.map(|(key, value)| (word(key), word(value.as_str().unwrap_or("0")))).collect();
+                let world = World { code: code.clone(), storage };
+                programs.entry(code).or_insert_with(|| (name.clone(), world, BTreeSet::new())).2.extend(inputs.clone());
+            }
+        }
+    }
+    programs.into_values().map(|(name, world, inputs)| (name, world, inputs.into_iter().collect())).collect()
 }
 
 /// A small deterministic generator (xorshift).
