@@ -289,7 +289,8 @@ pub(crate) fn suite_programs() -> Vec<(String, World, Vec<Vec<u8>>)> {
         }
     }
     files.sort();
-    let mut programs: BTreeMap<Vec<u8>, (String, World, BTreeSet<Vec<u8>>)> = BTreeMap::new();
+    type Program = (String, World, BTreeSet<Vec<u8>>);
+    let mut programs: BTreeMap<Vec<u8>, Program> = BTreeMap::new();
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a file");
         let Ok(Json::Object(tests)) = serde_json::from_str::<Json>(&text) else { continue };
