@@ -49,6 +49,8 @@ struct Traits {
 const SIZE_LIMIT: u8 = 48;
 /// A set of values with more members is not followed.
 const SET_LIMIT: usize = 2048;
+/// So many values are enumerated in one lift.
+const VALUES_LIMIT: usize = 2_000_000;
 
 /// All expressions of one lift. Handles are given in order of creation, so they are deterministic.
 #[derive(Debug)]
@@ -56,11 +58,13 @@ pub(crate) struct Arena {
     nodes: Vec<(Node, Traits)>,
     index: HashMap<Node, Expr>,
     sets: Vec<BTreeSet<Word>>,
+    /// How many more values may be enumerated.
+    budget: usize,
 }
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        let mut arena = Self { nodes: Vec::new(), index: HashMap::new(), sets: Vec::new() };
+        let mut arena = Self { nodes: Vec::new(), index: HashMap::new(), sets: Vec::new(), budget: VALUES_LIMIT };
         arena.insert(Node::Top, Traits { size: 1, opaque: true, ..Traits::default() });
         arena
     }
@@ -114,8 +118,11 @@ impl Arena {
 
     /// Every value that an expression can have; `None` if they are too many or not known.
     pub(crate) fn values(&mut self, expr: Expr) -> Option<BTreeSet<Word>> {
-        let mut budget = SET_LIMIT * 4;
-        self.values_within(expr, &mut budget).filter(|values| values.len() <= SET_LIMIT)
+        let granted = self.budget.min(4 * SET_LIMIT);
+        let mut left = granted;
+        let values = self.values_within(expr, &mut left).filter(|values| values.len() <= SET_LIMIT);
+        self.budget -= granted - left;
+        values
     }
 
     fn values_within(&mut self, expr: Expr, budget: &mut usize) -> Option<BTreeSet<Word>> {
@@ -150,10 +157,12 @@ impl Arena {
         match (byte, &known[..]) {
             (MOD, [None, modulus]) => {
                 let modulus = only(modulus).filter(|modulus| *modulus <= limit)?;
+                *budget = budget.checked_sub(modulus.saturating_to::<usize>())?;
                 return Some(up_to(modulus, |word| word < modulus || modulus.is_zero()));
             }
             (AND, [None, mask] | [mask, None]) => {
                 let mask = only(mask).filter(|mask| *mask <= limit)?;
+                *budget = budget.checked_sub(mask.saturating_to::<usize>())?;
                 return Some(up_to(mask, |word| word & !mask == Word::ZERO));
             }
             _ => {}

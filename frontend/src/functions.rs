@@ -34,6 +34,8 @@ const COPIED_HALT: usize = 40;
 const SLOT_LIMIT: u32 = 1024;
 /// How many slots are added to one block in one round.
 const DEMAND_LIMIT: usize = 32;
+/// More edges than this, over all rounds, are given up.
+const WORK_LIMIT: usize = 5_000_000;
 /// Calls that follow one edge.
 const CHAIN_LIMIT: usize = 64;
 
@@ -94,6 +96,7 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, table: &Summaries) -> Result<
         bindings: BTreeMap::new(),
         queue: VecDeque::new(),
         found: Found::default(),
+        work: 0,
     };
     binder.node(Key { pc: 0, facts: Facts::new(), copy: Copy::Root })?;
     for _ in 0..ROUND_LIMIT {
@@ -136,6 +139,8 @@ struct Binder<'a> {
     bindings: BTreeMap<(NodeId, u32), BTreeSet<Expr>>,
     queue: VecDeque<NodeId>,
     found: Found,
+    /// How many edges were visited so far.
+    work: usize,
 }
 
 /// Where an edge starts.
@@ -354,6 +359,10 @@ impl Binder<'_> {
 
     /// What an edge to `target` with `stack` becomes, visiting the nodes it leads to.
     fn next(&mut self, at: Place<'_>, target: Target, stack: &Stack, depth: usize) -> Result<Next, LiftError> {
+        self.work += 1;
+        if self.work > WORK_LIMIT {
+            return Err(LiftError::Budget { what: "edges", limit: WORK_LIMIT, pc: at.pc });
+        }
         if depth > CHAIN_LIMIT {
             return Err(LiftError::Budget { what: "calls after one jump", limit: CHAIN_LIMIT, pc: at.pc });
         }

@@ -49,8 +49,8 @@ struct Trail {
 const EXIT_LIMIT: usize = 24;
 /// A single edge is followed through at most this many returns.
 const TRAIL_LIMIT: usize = 512;
-/// How often blocks are composed before the program is given up.
-const WORK_LIMIT: usize = 400_000;
+/// How many blocks edges are followed through, over all compositions, before the program is given up.
+const WORK_LIMIT: usize = 3_000_000;
 
 /// The exits of every block that can be reached.
 #[derive(Debug, Default)]
@@ -74,11 +74,7 @@ impl Summaries {
         let mut work = 0;
         while let Some(variant) = queue.pop_front() {
             queued.remove(&variant);
-            work += 1;
             let pc = variant.0;
-            if work > WORK_LIMIT {
-                return Err(LiftError::Budget { what: "compositions of blocks", limit: WORK_LIMIT, pc });
-            }
             let block = table.blocks.entry(pc).or_insert_with(|| code.block(pc));
             let effect =
                 table.effects.entry(variant.clone()).or_insert_with(|| interpret(code, block, &variant.1, arena));
@@ -87,6 +83,10 @@ impl Summaries {
             let mut changed = false;
             for edge in &edges {
                 let trail = table.follow(code, arena, edge)?;
+                work += 1 + trail.uses.len();
+                if work > WORK_LIMIT {
+                    return Err(LiftError::Budget { what: "compositions of blocks", limit: WORK_LIMIT, pc });
+                }
                 for used in trail.uses {
                     if !table.effects.contains_key(&used) && queued.insert(used.clone()) {
                         queue.push_back(used.clone());

@@ -30,8 +30,7 @@ fn structured(random: &mut Random, len: usize) -> Vec<u8> {
 
 /// A program of labelled pieces that call, return, branch and loop, mostly with enough on the stack, and end by
 /// returning what they left in memory.
-fn assembled(random: &mut Random) -> Vec<u8> {
-    let pieces = 2 + random.below(8) as usize;
+fn assembled(random: &mut Random, pieces: usize) -> Vec<u8> {
     let mut code: Vec<u8> = vec![0x5f, 0x35, 0x60, 0x20, 0x35, 0x60, 0x40, 0x35];
     let mut fixups: Vec<(usize, usize)> = Vec::new();
     let mut labels = Vec::with_capacity(pieces);
@@ -92,7 +91,7 @@ fn assembled(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn structured_bytes_agree_with_revm() {
-    agree(|random| {
+    agree(500, |random| {
         let len = 4 + random.below(60) as usize;
         structured(random, len)
     });
@@ -100,12 +99,15 @@ fn structured_bytes_agree_with_revm() {
 
 #[test]
 fn assembled_programs_agree_with_revm() {
-    agree(assembled);
+    agree(100, |random| {
+        let pieces = 2 + random.below(8) as usize;
+        assembled(random, pieces)
+    });
 }
 
 /// Compares generated programs, `ZVM_RUNS` of them from the seed `ZVM_SEED`.
-fn agree(generate: impl Fn(&mut Random) -> Vec<u8>) {
-    let runs: usize = std::env::var("ZVM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+fn agree(runs: usize, generate: impl Fn(&mut Random) -> Vec<u8>) {
+    let runs: usize = std::env::var("ZVM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(runs);
     let seed = std::env::var("ZVM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x0123_4567_89ab_cdef);
     let mut random = Random(seed);
     let (mut lifted_count, mut same) = (0, 0);
@@ -152,12 +154,13 @@ fn raw_bytes_neither_panic_nor_hang() {
 #[test]
 fn long_structured_bytes_neither_panic_nor_hang() {
     let mut random = Random(0x5eed);
-    for len in [250, 2_000, 100_000] {
-        for _ in 0..4 {
-            let code = structured(&mut random, len);
+    for pieces in [10, 100, 1_000, 3_000] {
+        for _ in 0..3 {
+            let code = assembled(&mut random, pieces);
             let start = Instant::now();
-            let _ = check(&code, &LiftOptions::default());
-            assert!(start.elapsed() < Duration::from_secs(30), "{len} bytes take {:?}", start.elapsed());
+            let report = check(&code, &LiftOptions::default());
+            println!("{} bytes: {:?}, {:?}", code.len(), start.elapsed(), report.problems.first().map(|p| &p.reason));
+            assert!(start.elapsed() < Duration::from_secs(60), "{} bytes take {:?}", code.len(), start.elapsed());
         }
     }
 }
@@ -183,5 +186,27 @@ fn repeated_patterns_neither_panic_nor_hang() {
             let _ = check(&code, &LiftOptions::default());
             assert!(start.elapsed() < Duration::from_secs(30), "{pattern:02x?} × {count} takes {:?}", start.elapsed());
         }
+    }
+}
+
+/// A chain of functions, each of which calls the next one twice: as deep as calls get.
+#[test]
+fn deep_call_chains() {
+    for depth in [10, 300] {
+        let mut text = String::from("@end 0 CALLDATALOAD @f0 JUMP :end 0 MSTORE 32 0 RETURN\n");
+        for at in 0..depth {
+            let next = at + 1;
+            text.push_str(&format!(":f{at} DUP1 @go{at} JUMPI SWAP1 JUMP :go{at} @a{at} SWAP1 1 SWAP1 SUB @f{next} JUMP :a{at} @b{at} SWAP1 @f{next} JUMP :b{at} SWAP1 JUMP\n"));
+        }
+        text.push_str(&format!(":f{depth} 5 ADD SWAP1 JUMP"));
+        let code = oracle::assemble(&text);
+        let start = Instant::now();
+        let lifted = lift(&code, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        println!("{depth} functions, {} bytes: {:?}", code.len(), start.elapsed());
+        assert_eq!(lifted.module.funcs.len(), depth + 1, "the first is called once");
+        assert!(start.elapsed() < Duration::from_secs(60));
+        let world = World { code, ..World::default() };
+        let compared = compare(&lifted.module, &world, &[0; 32], Word::ZERO, 1_000_000);
+        assert!(matches!(compared, Compared::Same(..)), "{compared:?}");
     }
 }

@@ -273,8 +273,11 @@ pub(crate) fn contracts() -> Vec<Contract> {
         .collect()
 }
 
-/// The code in the public EVM suites, each distinct one once, with storage and calldata that its tests give.
-pub(crate) fn suite_programs() -> Vec<(String, World, Vec<Vec<u8>>)> {
+/// A program of the public EVM suites: the name of a test, the account, the calldata that tests give.
+pub(crate) type SuiteProgram = (String, World, BTreeSet<Vec<u8>>);
+
+/// The code in the public EVM suites, each distinct one once.
+pub(crate) fn suite_programs() -> Vec<SuiteProgram> {
     let Some(corpus) = corpus() else { return Vec::new() };
     let mut pending = vec![corpus.join("ethereum-tests")];
     let mut files = Vec::new();
@@ -313,7 +316,7 @@ pub(crate) fn suite_programs() -> Vec<(String, World, Vec<Vec<u8>>)> {
             }
         }
     }
-    programs.into_values().map(|(name, world, inputs)| (name, world, inputs.into_iter().collect())).collect()
+    programs.into_values().collect()
 }
 
 /// A small deterministic generator (xorshift).
