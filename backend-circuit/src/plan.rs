@@ -189,9 +189,12 @@ impl Plan {
         let mut plan = Self::default();
         let mut total = 0usize;
         for &(region, count) in numbers {
+            if region as usize >= program.regions.regions.len() {
+                return None;
+            }
             let region = Region::new(region as usize);
             total = total.checked_add(count as usize)?;
-            if count == 0 || total > MAX_SLOTS || !program.regions.regions.is_valid(region) {
+            if count == 0 || total > MAX_SLOTS {
                 return None;
             }
             plan.slots.push(Slots { region, count });

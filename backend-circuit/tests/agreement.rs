@@ -10,13 +10,16 @@ use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::program::Program;
 use zvm_ir::interp::{self, EmptyHost};
 
+/// Seeds that found something: 156, a value that leaves whole on one branch and cut into limbs on another, in one register.
+const FOUND: [u64; 1] = [156];
+
 /// Random programs, each on several inputs.
 #[test]
 fn random_programs_agree() {
     let programs: u64 = if std::env::var_os("ZVM_SLOW").is_some() { 2000 } else { 60 };
     let first: u64 = std::env::var("ZVM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let (mut proved, mut refused) = (0, 0);
-    for seed in first..first + programs {
+    for seed in FOUND.into_iter().chain(first..first + programs) {
         let mut generator = Generator::new(seed);
         let module = generator.module();
         let program = Program::compile(&module).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{module}"));

@@ -9,6 +9,7 @@
 use cranelift_entity::EntityRef;
 use zvm_ir::{Data, Func, Function, Imm, Inst, InstData, Module, Opcode, Pc, Type, Value, Word};
 
+use crate::bounds::bounds;
 use crate::memory::{MemoryPlan, Scratch};
 use crate::{Fork, LowerError};
 
@@ -239,14 +240,12 @@ impl Expand<'_> {
     fn datacopy(&mut self, inst: Inst, args: &[Value], data: Data, size: u64) {
         let &[to, from, len] = args else { return self.out.push(inst) };
         let end = Word::from(size);
-        let constant_from = self.func.constant(from);
         let constant_len = self.func.constant(len);
-        let inside = match (constant_from, constant_len) {
-            (_, Some(len)) if len.is_zero() => return,
-            (Some(from), Some(len)) => from.checked_add(len).is_some_and(|past| past <= end),
-            _ => false,
-        };
-        if inside {
+        if constant_len.is_some_and(|len| len.is_zero()) {
+            return;
+        }
+        let (last, longest) = (bounds(self.func, from).1, bounds(self.func, len).1);
+        if last.checked_add(longest).is_some_and(|past| past <= end) {
             return self.out.push(inst);
         }
         let size = self.word(end);

@@ -8,6 +8,7 @@
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
 //! This crate knows nothing about how the IR was made.
 
+mod bounds;
 pub mod checker;
 mod constant;
 mod emit;

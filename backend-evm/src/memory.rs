@@ -6,6 +6,8 @@
 
 use zvm_ir::{Function, Imm, InstData, Module, Opcode, Value, Word};
 
+use crate::bounds::bounds;
+
 /// One access of an instruction to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Access {
@@ -63,13 +65,14 @@ pub(crate) fn plan(module: &Module) -> MemoryPlan {
     for function in module.funcs.values() {
         for (_, inst) in function.insts_in_order() {
             let data = &function.insts[inst];
-            match data.opcode {
-                Opcode::KeccakWords => hashed = hashed.max(32 * data.args.len() as u64),
-                Opcode::ReturnWords | Opcode::RevertWords => words_end = words_end.max(32 * data.args.len() as u64),
-                _ => {}
+            let words = 32 * data.args.len() as u64;
+            if data.opcode == Opcode::KeccakWords {
+                hashed = hashed.max(words);
+            } else if matches!(data.imm, Imm::Len(_)) {
+                words_end = words_end.max(words);
             }
             for access in accesses(data) {
-                let range = constant_range(function, access);
+                let range = address_range(function, access);
                 let end = if access.kind == Kind::Read { &mut reads_end } else { &mut writes_end };
                 *end = end.zip(range).map(|(end, (_, to))| to.max(end));
                 if let (Kind::Read, Some(range)) = (access.kind, range) {
@@ -97,18 +100,18 @@ pub(crate) fn plan(module: &Module) -> MemoryPlan {
     MemoryPlan { observes_msize, scratch, spill_base }
 }
 
-/// The range of addresses of an access, if it is constant and below 2^32. An empty range is `(0, 0)`.
-fn constant_range(function: &Function, access: Access) -> Option<(u64, u64)> {
+/// Addresses that contain those of an access, if they are known to be below 2^32. An empty range is `(0, 0)`.
+fn address_range(function: &Function, access: Access) -> Option<(u64, u64)> {
     let small = |word: Word| u64::try_from(word).ok().filter(|&n| n < 1 << 32);
     let len = match access.len {
         Extent::Bytes(len) => len,
-        Extent::Dynamic(len) => small(function.constant(len)?)?,
+        Extent::Dynamic(len) => small(bounds(function, len).1)?,
     };
     if len == 0 {
         return Some((0, 0));
     }
-    let offset = small(function.constant(access.offset)?)?;
-    Some((offset, offset + len))
+    let (low, high) = bounds(function, access.offset);
+    Some((small(low)?, small(high)? + len))
 }
 
 /// The accesses of an instruction to memory. The words of `keccak_words` and of the exits are not the program's.

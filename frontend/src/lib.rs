@@ -71,13 +71,15 @@ pub struct Lifted {
     /// For each jump that can be executed, and each JUMPI that can be passed: its `pc` and that of the instruction it
     /// goes to. Every such step of every execution is in the set.
     pub edges: BTreeSet<(Pc, Pc)>,
-    /// Where the compiler's metadata trailer starts, if there is one. Nothing before it is data for certain.
+    /// Where the compiler's metadata trailer starts, if there is one. Data that the program copies may lie before it.
     pub metadata: Option<Pc>,
 }
 
 /// Lifts runtime bytecode.
 ///
-/// The same bytes and options give the same module, to the byte of its text.
+/// The same bytes and options give the same module, to the byte of its text. The module does what the bytecode does on
+/// every input, with two limits: gas does not exist (see the row of GAS in [`subset_markdown`]), and a recursion that
+/// overflows the EVM's stack, which traps there, reaches the limit of active functions here.
 ///
 /// # Errors
 /// See [`LiftError`]. Any bytes may be given; none make it panic, or use time or memory without bound.

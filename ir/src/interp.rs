@@ -1,6 +1,6 @@
 //! The interpreter: the reference semantics of effects and control flow, executor E1.
 //!
-//! Pure instructions go through [`crate::eval`]. What the program can observe of the world comes from a [`Host`]; what it
+//! Pure instructions go through [`crate::eval()`]. What the program can observe of the world comes from a [`Host`]; what it
 //! does is collected and becomes the [`Outcome`]. A run that reaches a limit is an error, never an outcome.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! A row gives the mnemonic, the operands, the immediate, the rule for the result's width, the effects, and the
 //! prose meaning. Printer, parser, verifier, builder and `docs/ir.md` are driven by it. The executable meaning of pure
-//! instructions is [`crate::eval`]; that of the others is [`crate::interp`].
+//! instructions is [`crate::eval()`]; that of the others is [`crate::interp`].
 
 use core::fmt;
 

@@ -1,6 +1,6 @@
 //! Reads the text form of IR. Whatever the input, the result is a module or an error with its line.
 //!
-//! The parser checks shape only (names, numbers, types, brackets); the meaning is checked by [`crate::verify`]. Blocks and
+//! The parser checks shape only (names, numbers, types, brackets); the meaning is checked by [`crate::verify()`]. Blocks and
 //! values may be used before the line that defines them.
 
 use std::collections::BTreeMap;

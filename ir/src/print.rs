@@ -1,4 +1,4 @@
-//! The text form of IR: [`core::fmt::Display`] for modules and functions. [`crate::parse`] reads it back.
+//! The text form of IR: [`core::fmt::Display`] for modules and functions. [`crate::parse()`] reads it back.
 //!
 //! Numbers are printed as they are in memory; a compacted module prints with its numbers in order. A `pc` annotation
 //! (`@0042`, hexadecimal) follows an instruction that came from bytecode.

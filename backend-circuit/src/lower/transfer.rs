@@ -50,7 +50,12 @@ enum Key<F> {
     /// What another register held before.
     Moved(Register),
     Constant(F),
-    Limb(Value, usize),
+    /// Limb `index` of a value in a layout of `limbs` limbs. One value may leave as one limb and as the lower of two.
+    Limb {
+        value: Value,
+        limbs: usize,
+        index: usize,
+    },
 }
 
 /// A product to be constrained.
@@ -142,14 +147,15 @@ impl<F: PrimeField> Lowering<'_, F> {
                 (word.zext(width), idle)
             }
         };
-        let limbs = word.limbs(&mut cs.namespace(|| format!("{inner}")))?;
+        let elements = word.limbs(&mut cs.namespace(|| format!("{inner}")))?;
+        let limbs = elements.len();
         let idles = idle.map(|idle| native_limbs::<F>(width, &idle));
         let new = |(index, lc): (usize, Lc<F>)| {
             let idle = idles.as_ref().and_then(|idles| idles.get(index)).copied();
-            let key = lc.as_constant().map_or(Key::Limb(inner, index), Key::Constant);
+            let key = lc.as_constant().map_or(Key::Limb { value: inner, limbs, index }, Key::Constant);
             New { key, lc, idle }
         };
-        Ok(limbs.into_iter().enumerate().map(new).collect())
+        Ok(elements.into_iter().enumerate().map(new).collect())
     }
 
     /// What a register holds after the slot; `None` if what it held before. Exits without an entry do not care.

@@ -1,6 +1,6 @@
 //! `fold`: constants and algebraic identities.
 //!
-//! *Does*: evaluates pure instructions on constants with [`crate::eval`]; applies the identities of the rule tables
+//! *Does*: evaluates pure instructions on constants with [`crate::eval()`]; applies the identities of the rule tables
 //! ([`arithmetic`], [`bits`], [`compare`]); reads through `zext` where any width will do; exchanges the sides of a
 //! branch on a negated condition.
 //! *Requires*: every block is reachable. *Ensures*: in a sweep in reverse post-order, no rule applies any more.

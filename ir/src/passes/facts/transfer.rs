@@ -1,4 +1,4 @@
-//! The effect of each pure instruction on facts. The meaning is [`crate::eval`]'s; a test draws members of random facts
+//! The effect of each pure instruction on facts. The meaning is [`crate::eval()`]'s; a test draws members of random facts
 //! and checks that the result is a member of what [`transfer`] answers.
 
 use crate::Word;
