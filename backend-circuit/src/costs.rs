@@ -15,14 +15,25 @@ use crate::registers::{Source, source};
 /// An operand, as far as its gadget's cost depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operand {
-    /// A value of a type.
+    /// A value of a type, of which nothing else is known.
     Typed(u16),
+    /// A value of a type whose bits are known.
+    Bits(u16),
     /// A constant of a type.
     Constant(u16, U256),
 }
 
-/// The rows of one instruction whose operands have no known bits yet. An upper bound in a program, where bits are
-/// shared.
+impl Operand {
+    /// The width of the type.
+    pub const fn width(&self) -> u16 {
+        match *self {
+            Self::Typed(width) | Self::Bits(width) | Self::Constant(width, _) => width,
+        }
+    }
+}
+
+/// The rows of one instruction, without those that prepare its operands. With [`Operand::Typed`] an upper bound in a
+/// program, where bits are shared.
 ///
 /// # Errors
 /// `NotProvable` for an instruction without a gadget, `Malformed` for operands that do not fit its row.
@@ -30,19 +41,22 @@ pub fn rows(opcode: Opcode, imm: Imm, operands: &[Operand], result: Type) -> Res
     let mut cs = CountCs::<Fr>::default();
     let mut words = Vec::with_capacity(operands.len());
     for (index, operand) in operands.iter().enumerate() {
+        let width = u32::from(operand.width());
         words.push(match *operand {
-            Operand::Constant(width, value) => Word::constant(u32::from(width), value),
-            Operand::Typed(width) => {
+            Operand::Constant(_, value) => Word::constant(width, value),
+            Operand::Bits(_) => Word::alloc_checked(&mut cs, width, None)?,
+            Operand::Typed(_) => {
                 let mut limbs = Vec::with_capacity(2);
-                for limb in 0..limb_count(u32::from(width)) {
+                for limb in 0..limb_count(width) {
                     limbs.push(Lc::alloc(&mut cs, || format!("operand {index} limb {limb}"), None)?);
                 }
-                Word::from_limbs(u32::from(width), &limbs)?
+                Word::from_limbs(width, &limbs)?
             }
         });
     }
+    let before = cs.rows();
     lower_pure(&mut cs, opcode, imm, &words, result)?;
-    Ok(cs.rows() as u64)
+    Ok((cs.rows() - before) as u64)
 }
 
 /// Remembers measurements: programs repeat few combinations of instruction and widths.

@@ -6,6 +6,7 @@
 //! | its control flow in regions, values between them in registers | [`region`], [`registers`] |
 //! | a region's constraints | [`lower`] over [`gadgets`], [`input`], [`digest`] |
 //! | slots in a step | [`plan`], [`step`] |
+//! | what instructions cost | [`costs`], [`mod@reference`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
 //! | proving and verifying | [`prover`] over [`nova`] |
@@ -28,6 +29,7 @@ pub mod nova;
 pub mod plan;
 pub mod program;
 pub mod prover;
+pub mod reference;
 pub mod region;
 pub mod registers;
 pub mod statement;

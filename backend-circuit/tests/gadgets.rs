@@ -347,91 +347,14 @@ fn constants_fold() {
 }
 
 /// The rows of a gadget without those that prepare its operands, counted without a witness.
-fn rows(opcode: Opcode, operands: &[Operand], constants: &[U256]) -> usize {
+fn rows(opcode: Opcode, operands: &[Operand]) -> usize {
     let result = result_type(opcode, operands);
     let mut cs = CountCs::<Fr>::default();
-    let mut constants = constants.iter();
-    let args: Vec<Word<Fr>> = operands
-        .iter()
-        .enumerate()
-        .map(|(index, spec)| {
-            let value = if spec.1 == Constant { constants.next().copied() } else { None };
-            operand(&mut cs, index, *spec, value)
-        })
-        .collect();
+    let args: Vec<Word<Fr>> =
+        operands.iter().enumerate().map(|(index, spec)| operand(&mut cs, index, *spec, None)).collect();
     let before = cs.rows();
     lower_pure(&mut cs, opcode, Imm::None, &args, result).unwrap();
     cs.rows() - before
-}
-
-#[test]
-fn rows_are_pinned() {
-    use std::fmt::Write as _;
-    let mut table = String::from("instruction   operands                         cold   bits\n");
-    let mut line = |opcode: Opcode, operands: &[u16]| {
-        let with = |form| operands.iter().map(|&width| (width, form)).collect::<Vec<_>>();
-        let (cold, bits) = (rows(opcode, &with(Cold), &[]), rows(opcode, &with(Bits), &[]));
-        let widths: Vec<String> = operands.iter().map(|width| format!("u{width}")).collect();
-        writeln!(table, "{:<13} {:<30} {cold:>6} {bits:>6}", opcode.mnemonic(), widths.join(" ")).unwrap();
-    };
-    for opcode in pure_with_operands() {
-        let lists: &[&[u16]] = match opcode {
-            Opcode::Add => &[&[255, 255], &[252, 252], &[128, 128], &[64, 64]],
-            Opcode::Mul => &[&[128, 128], &[192, 64], &[64, 64]],
-            Opcode::Exp => &[&[256, 2], &[256, 8]],
-            Opcode::Select => &[&[1, 256, 256], &[1, 64, 64]],
-            Opcode::Shl | Opcode::Shr | Opcode::Sar | Opcode::Byte | Opcode::Signextend => {
-                &[&[256, 256], &[8, 256], &[8, 64]]
-            }
-            Opcode::Addmod | Opcode::Mulmod => &[&[256, 256, 256], &[64, 64, 64]],
-            _ if opcode.info().operands.len() == 1 => &[&[256], &[128], &[64]],
-            _ => &[&[256, 256], &[256, 64], &[128, 128], &[64, 64]],
-        };
-        for operands in lists {
-            line(opcode, operands);
-        }
-    }
-    table.push_str("\nwith a constant operand\n");
-    let constant = |opcode: Opcode, operands: &[Operand], value: U256| {
-        let rows = rows(opcode, operands, &[value]);
-        let shape: Vec<String> = operands
-            .iter()
-            .map(|(width, form)| if *form == Constant { format!("{value}") } else { format!("u{width}") })
-            .collect();
-        format!("{:<13} {:<30} {rows:>6}\n", opcode.mnemonic(), shape.join(" "))
-    };
-    let n = U256::from;
-    for (opcode, operands, value) in [
-        (Opcode::Wadd, [(256, Cold), (1, Constant)], n(1)),
-        (Opcode::Wadd, [(256, Cold), (8, Constant)], n(32)),
-        (Opcode::Wsub, [(256, Cold), (1, Constant)], n(1)),
-        (Opcode::Wsub, [(1, Constant), (256, Cold)], n(0)),
-        (Opcode::Wmul, [(256, Cold), (4, Constant)], n(10)),
-        (Opcode::Udiv, [(256, Cold), (4, Constant)], n(10)),
-        (Opcode::Udiv, [(64, Cold), (4, Constant)], n(10)),
-        (Opcode::Urem, [(64, Cold), (4, Constant)], n(10)),
-        (Opcode::Udiv, [(256, Bits), (4, Constant)], n(8)),
-        (Opcode::Eq, [(256, Cold), (4, Constant)], n(10)),
-        (Opcode::Ult, [(256, Cold), (8, Constant)], n(200)),
-        (Opcode::Ult, [(64, Cold), (4, Constant)], n(10)),
-        (Opcode::And, [(256, Cold), (64, Constant)], n(u64::MAX)),
-        (Opcode::Or, [(256, Bits), (8, Constant)], n(128)),
-        (Opcode::Shl, [(8, Constant), (256, Cold)], n(224)),
-        (Opcode::Shr, [(8, Constant), (256, Cold)], n(224)),
-        (Opcode::Shr, [(8, Constant), (256, Bits)], n(3)),
-        (Opcode::Shl, [(8, Bits), (1, Constant)], n(1)),
-        (Opcode::Sar, [(8, Constant), (256, Bits)], n(3)),
-        (Opcode::Byte, [(8, Constant), (256, Bits)], n(3)),
-        (Opcode::Signextend, [(8, Constant), (256, Bits)], n(3)),
-        (Opcode::Exp, [(2, Constant), (8, Cold)], n(2)),
-        (Opcode::Exp, [(4, Constant), (8, Cold)], n(10)),
-        (Opcode::Exp, [(64, Cold), (2, Constant)], n(3)),
-    ] {
-        table.push_str(&constant(opcode, &operands, value));
-    }
-    insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("circuit_costs", table);
-    });
 }
 
 /// Hints that no row pins down for some operands, with the reason. Everything else must be forced.
@@ -508,7 +431,7 @@ fn rows_do_not_depend_on_the_witness() {
             if operands.iter().any(|(_, form)| *form == Constant) {
                 continue;
             }
-            let expected = rows(opcode, &operands, &[]);
+            let expected = rows(opcode, &operands);
             for _ in 0..2 {
                 let values = operand_values(opcode, &operands, &mut words);
                 let some: Vec<_> = values.iter().copied().map(Some).collect();

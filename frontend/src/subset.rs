@@ -290,7 +290,8 @@ pub fn row_of(byte: u8) -> Option<&'static Row> {
 pub fn subset_markdown() -> String {
     let mut text = String::from(
         "# The subset\n\n\
-         Generated from the table in `frontend/src/subset.rs`; a test fails when this page is out of date.\n\n\
+         This page is generated from the table of opcodes (`frontend/src/subset.rs`) by \
+         `cargo run -p zvm-frontend --example reference > docs/subset.md`; a test keeps it up to date.\n\n\
          **L1 ring**: lifted, interpreted and re-emitted as EVM bytecode. **Proof ring**: proved in a circuit. The proof \
          ring is drawn by path: an execution that does not reach a rejected instruction can be proved, whatever else the \
          contract contains. A byte without a row, or with one that its fork does not have yet, is an exceptional halt, as \

@@ -2,7 +2,7 @@
 //!
 //! Every gadget takes and gives [`Word`]s whose ranges are constrained, is satisfiable for all operands in range (the
 //! untaken branches of a region are synthesised too), and opens a namespace with its own name, so that an unsatisfied
-//! row says which gadget it belongs to. Row counts are pinned in the snapshot `circuit_costs`.
+//! row says which gadget it belongs to. Row counts are pinned by `docs/circuit-costs.md`.
 
 pub mod arith;
 pub mod bitwise;
