@@ -84,6 +84,11 @@ impl Evm {
         self
     }
 
+    /// The gas an execution may use.
+    pub fn gas_limit(&self) -> u64 {
+        self.gas_limit
+    }
+
     /// Runs a call.
     ///
     /// # Errors
@@ -108,7 +113,7 @@ impl Evm {
         Ok((execution, evm.inspector.trace))
     }
 
-    fn context<'s>(&'s self, env: &Env, pre: &'s State) -> Result<MainnetContext<View<'s>>, Error> {
+    pub(crate) fn context<'s>(&'s self, env: &Env, pre: &'s State) -> Result<MainnetContext<View<'s>>, Error> {
         let address = EvmAddress::from(env.address);
         let db = View { state: pre, program: address, code: &self.code, hash: self.hash, balance: env.selfbalance };
         let block = BlockEnv {
@@ -136,7 +141,7 @@ impl Evm {
         Ok(MainnetContext::new(db, FORK).with_cfg(cfg).with_block(block).with_tx(tx))
     }
 
-    fn prepare<I>(
+    pub(crate) fn prepare<I>(
         &self,
         evm: &mut MainnetEvm<MainnetContext<View<'_>>, I>,
         calldata: &[u8],
@@ -167,7 +172,7 @@ impl Evm {
         Ok(FrameInit { depth: 0, memory, frame_input: FrameInput::Call(Box::new(inputs)) })
     }
 
-    fn finish<I>(
+    pub(crate) fn finish<I>(
         &self,
         result: Result<FrameResult, FrameError>,
         evm: &mut MainnetEvm<MainnetContext<View<'_>>, I>,
@@ -199,7 +204,7 @@ impl Evm {
     }
 }
 
-type FrameError = EVMError<Infallible>;
+pub(crate) type FrameError = EVMError<Infallible>;
 type Mainnet<'s, I> = MainnetHandler<MainnetEvm<MainnetContext<View<'s>>, I>, FrameError, EthFrame<EthInterpreter>>;
 
 enum Limit {
@@ -299,7 +304,7 @@ fn describe(state: &EvmState, pre: &State) -> Changes {
 
 /// The pre-state as revm's database, with the program at its address.
 #[derive(Debug)]
-struct View<'s> {
+pub(crate) struct View<'s> {
     state: &'s State,
     program: EvmAddress,
     code: &'s Bytecode,

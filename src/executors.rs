@@ -12,13 +12,16 @@ use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_evm::Options as LowerOptions;
 use zvm_ir::outcome::Outcome;
 use zvm_ir::passes::Goal;
-use zvm_ir::{Call as IrCall, Module, run};
+use zvm_ir::{Call as IrCall, Env, InterpError, Module, run};
 
 use crate::call::Call;
 use crate::error::Error;
 use crate::evm::{Evm, GAS_LIMIT};
 use crate::program::Program;
 use crate::state::{Changes, State, World};
+
+/// The bytecode of an account whose program is given as IR.
+const INVALID: u8 = 0xfe;
 
 /// An executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,19 +177,21 @@ impl Executors {
             Kind::Ir => {
                 let world = World { state, env: &env, code: &self.code };
                 let ir_call = IrCall { step_limit: self.limits.instructions, ..IrCall::new(&call.calldata, &env) };
-                let mut first: Option<Outcome> = None;
+                let mut first: Option<Run> = None;
                 for (stage, module) in &self.modules {
-                    let outcome = run(module, ir_call, &world)?;
-                    match &first {
-                        None => first = Some(outcome),
-                        Some(first) if *first == outcome => {}
-                        Some(first) => {
-                            let difference = difference(first, &outcome).unwrap_or("nothing");
-                            return Err(Error::StagesDiffer { stage, difference });
-                        }
+                    let run = match run(module, ir_call.clone(), &world) {
+                        Err(InterpError::Foreign { .. }) => self.among_others(module, call, &env, state)?,
+                        outcome => Run::pure(outcome?),
+                    };
+                    let Some(first) = &first else {
+                        first = Some(run);
+                        continue;
+                    };
+                    if let Some(difference) = difference(first, &run) {
+                        return Err(Error::StagesDiffer { stage, difference });
                     }
                 }
-                first.map(Run::pure).ok_or(missing)
+                first.ok_or(missing)
             }
             Kind::Lowered => {
                 let (evm, _) = self.lowered.as_ref().ok_or(missing)?;
@@ -202,20 +207,38 @@ impl Executors {
     }
 }
 
+impl Executors {
+    /// E1 of a call that runs other accounts' code.
+    fn among_others(&self, module: &Module, call: &Call, env: &Env, state: &State) -> Result<Run, Error> {
+        // Without bytecode the account is still not empty, or a call of it would do nothing.
+        let code = if self.code.is_empty() { &[INVALID] } else { self.code.as_slice() };
+        let evm = Evm::new(code).with_gas_limit(self.limits.gas);
+        let run = evm.run_module(module, &call.calldata, env, state, self.limits.instructions)?;
+        Ok(Run { changes: Some(run.changes), ..Run::pure(run.outcome) })
+    }
+}
+
 /// What executors made of one call, in the order of [`Kind::ALL`].
 pub type Results = Vec<(Kind, Result<Run, Error>)>;
 
 /// Whether all that gave an outcome gave the same, and none contradicted itself.
 pub fn agree(results: &Results) -> bool {
-    let mut outcomes = results.iter().filter_map(|(_, result)| result.as_ref().ok()).map(|run| &run.outcome);
-    let first = outcomes.next();
-    let same = outcomes.all(|outcome| Some(outcome) == first);
+    let mut runs = results.iter().filter_map(|(_, result)| result.as_ref().ok());
+    let first = runs.next();
+    let same = runs.all(|run| first.is_some_and(|first| difference(first, run).is_none()));
     let broken = |error: &Error| error.exit() == crate::Exit::No;
     same && !results.iter().any(|(_, result)| result.as_ref().is_err_and(broken))
 }
 
-/// The first part in which two outcomes differ.
-pub fn difference(a: &Outcome, b: &Outcome) -> Option<&'static str> {
+/// The first part in which two runs differ. What both say of the state counts too: balances, nonces, accounts created.
+pub fn difference(a: &Run, b: &Run) -> Option<&'static str> {
+    outcome_difference(&a.outcome, &b.outcome).or_else(|| match (&a.changes, &b.changes) {
+        (Some(a), Some(b)) if a != b => Some("the accounts"),
+        _ => None,
+    })
+}
+
+fn outcome_difference(a: &Outcome, b: &Outcome) -> Option<&'static str> {
     let Outcome { halt, data, logs, storage, transient } = a;
     if *halt != b.halt {
         Some("the kind of halt")

@@ -10,6 +10,7 @@ pub mod error;
 pub mod evm;
 pub mod executors;
 pub mod input;
+mod interpreted;
 pub mod program;
 pub mod state;
 

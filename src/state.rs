@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use zvm_ir::outcome::Address;
-use zvm_ir::{Env, Host, Word};
+use zvm_ir::{Env, PreState, Word};
 
 use crate::call;
 use crate::error::Error;
@@ -92,7 +92,7 @@ pub struct World<'a> {
     pub code: &'a [u8],
 }
 
-impl Host for World<'_> {
+impl PreState for World<'_> {
     fn storage(&self, address: &Address, key: &Word) -> Word {
         self.state.slot(address, key)
     }

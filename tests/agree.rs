@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits { gas: 3_000_000, instructions: 30_000_000 };
 enum Ring {
     /// All four; every function can be proved except the named ones, in alphabetical order.
     Proof(&'static [&'static str]),
-    /// E3 is tried and may refuse everything; E1 may refuse to run another account's code.
+    /// E3 is tried and may refuse everything.
     L1,
     /// As `L1`, without E3 and with fewer calls: every contract of the corpus.
     Sweep,
@@ -41,15 +41,6 @@ impl Ring {
         match self {
             Self::Proof(_) | Self::L1 => 220,
             Self::Sweep => 60,
-        }
-    }
-
-    /// Whether an executor may refuse a call because it is outside of what it can do.
-    fn may_refuse(self, kind: Kind) -> bool {
-        match kind {
-            Kind::Circuit => true,
-            Kind::Ir => !matches!(self, Self::Proof(_)),
-            Kind::Evm | Kind::Lowered => false,
         }
     }
 }
@@ -175,7 +166,7 @@ fn check(path: &Path, ring: Ring, words_below: Option<u64>) -> Result<(), Failed
             results.push((kind, executors.run(kind, &call, &state)));
         }
         count.proved += results.iter().filter(|(kind, result)| *kind == Kind::Circuit && result.is_ok()).count();
-        compare(&results, &call, ring)?;
+        compare(&results, &call)?;
         let Some((_, Ok(original))) = results.into_iter().next() else { continue };
         if let Some(changes) = original.changes {
             state.apply(&changes);
@@ -198,19 +189,19 @@ fn expected_refusal(path: &Path, contract: &Contract, error: &Error) -> Result<(
 }
 
 /// All outcomes are there and equal, but for what an executor may refuse.
-fn compare(results: &zvm::executors::Results, call: &Call, ring: Ring) -> Result<(), Failed> {
+fn compare(results: &zvm::executors::Results, call: &Call) -> Result<(), Failed> {
     let context = || format!("calldata 0x{}, value {}", hex::encode(&call.calldata), call.env.callvalue);
     let Some((_, Ok(original))) = results.first() else { return Err("no outcome".into()) };
     for (kind, result) in results {
         match result {
             Ok(run) => {
-                if let Some(part) = difference(&original.outcome, &run.outcome) {
-                    let (expected, found) = (&original.outcome, &run.outcome);
+                if let Some(part) = difference(original, run) {
+                    let (expected, found) = (original, run);
                     let name = kind.name();
                     return Err(format!("{name} differs in {part} at {}\n{expected:?}\n{found:?}", context()).into());
                 }
             }
-            Err(error) if ring.may_refuse(*kind) && error.exit() == Exit::Subset => {}
+            Err(error) if *kind == Kind::Circuit && error.exit() == Exit::Subset => {}
             Err(error) => return Err(format!("{}: {error} at {}", kind.name(), context()).into()),
         }
     }

@@ -3,7 +3,8 @@
 //! The legalised function is an ordinary module, so the IR's interpreter runs it; nothing here knows what an instruction
 //! means.
 
-use zvm_ir::interp::{self, EmptyHost, InterpError, Observer, Values};
+use zvm_ir::EmptyState;
+use zvm_ir::interp::{self, InterpError, Observer, Values};
 use zvm_ir::{Block, Env, Func, Halt, Outcome};
 
 use crate::error::CircuitError;
@@ -102,7 +103,7 @@ pub fn execute(program: &Program, call: &Call, max_instructions: u64) -> Result<
     let mut recorder = Recorder { program, trace: Trace::default(), last: None, halt: None };
     let mut native = interp::Call::new(&call.calldata, &call.env);
     native.step_limit = max_instructions;
-    interp::run_observed(&program.shell, native, &EmptyHost, &mut recorder)?;
+    interp::run_observed(&program.shell, native, &EmptyState, &mut recorder)?;
     let last = recorder.last.ok_or(CircuitError::Execution(InterpError::Malformed { pc: None }))?;
     if let Some(&exit) = program.legalized.unprovable.get(&last) {
         return Err(CircuitError::Unprovable(exit));

@@ -8,7 +8,8 @@ use random::Generator;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::program::Program;
-use zvm_ir::interp::{self, EmptyHost};
+use zvm_ir::EmptyState;
+use zvm_ir::interp;
 
 /// Seeds that found something: 156, a value that leaves whole on one branch and cut into limbs on another, in one register.
 const FOUND: [u64; 1] = [156];
@@ -25,7 +26,7 @@ fn random_programs_agree() {
         let program = Program::compile(&module).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{module}"));
         for _ in 0..4 {
             let call = Call { calldata: generator.calldata(), ..Call::default() };
-            let native = interp::run(&module, interp::Call::new(&call.calldata, &call.env), &EmptyHost)
+            let native = interp::run(&module, interp::Call::new(&call.calldata, &call.env), &EmptyState)
                 .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{module}"));
             match program.check(&call) {
                 Ok((outcome, _)) => {

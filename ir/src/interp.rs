@@ -1,9 +1,11 @@
 //! The interpreter: the reference semantics of effects and control flow, executor E1.
 //!
-//! Pure instructions go through [`crate::eval()`]. What the program can observe of the world comes from a [`Host`]; what it
-//! does is collected and becomes the [`Outcome`]. A run that reaches a limit is an error, never an outcome.
+//! Pure instructions go through [`crate::eval()`]. What the program reads and changes of the world goes through a [`Host`].
+//! Where it calls another account the [`Machine`] stops with an [`Event::Foreign`] and goes on once it is told what came of it:
+//! whoever drives it runs the other account's code, and may enter the program again meanwhile. A run that reaches a
+//! limit is an error, never an outcome.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use cranelift_entity::SecondaryMap;
 
@@ -12,50 +14,10 @@ use crate::entities::{Block, Func, Inst, Value};
 use crate::env::{Env, word_address};
 use crate::eval::{EvalError, eval, keccak256};
 use crate::function::{BlockCall, Function, Imm, InstData, Module, Pc};
+use crate::host::{Host, Ledger, PreState};
 use crate::memory::{Memory, MemoryLimit};
 use crate::opcode::Opcode;
 use crate::outcome::{Address, Halt, Log, Outcome};
-
-/// The state of the world before an execution.
-pub trait Host {
-    /// The word at `key` of the storage of `address`.
-    fn storage(&self, address: &Address, key: &Word) -> Word;
-    /// The balance of `address`.
-    fn balance(&self, address: &Address) -> Word;
-    /// The code of `address`; empty if there is none.
-    fn code(&self, address: &Address) -> &[u8];
-    /// Whether `address` exists (EIP-161: nonce, balance or code is not zero).
-    fn exists(&self, address: &Address) -> bool;
-    /// The hash of block `number`, if it is one of the latest 256 before the current one.
-    fn block_hash(&self, number: u64) -> Option<Word>;
-    /// The versioned hash of the transaction's blob `index`.
-    fn blob_hash(&self, index: u64) -> Option<Word>;
-}
-
-/// A world in which nothing exists: no storage, no balances, no code.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EmptyHost;
-
-impl Host for EmptyHost {
-    fn storage(&self, _: &Address, _: &Word) -> Word {
-        Word::ZERO
-    }
-    fn balance(&self, _: &Address) -> Word {
-        Word::ZERO
-    }
-    fn code(&self, _: &Address) -> &[u8] {
-        &[]
-    }
-    fn exists(&self, _: &Address) -> bool {
-        false
-    }
-    fn block_hash(&self, _: u64) -> Option<Word> {
-        None
-    }
-    fn blob_hash(&self, _: u64) -> Option<Word> {
-        None
-    }
-}
 
 /// Sees each block as it is entered.
 pub trait Observer {
@@ -80,12 +42,12 @@ impl Values {
 }
 
 /// One execution to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Call<'a> {
     /// The calldata.
-    pub calldata: &'a [u8],
+    pub calldata: Cow<'a, [u8]>,
     /// The environment.
-    pub env: &'a Env,
+    pub env: Cow<'a, Env>,
     /// Whether state may not be changed (EIP-214).
     pub is_static: bool,
     /// The largest number of instructions to execute.
@@ -95,8 +57,62 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// A call that may change state, with the default limit of 10^9 instructions.
     pub fn new(calldata: &'a [u8], env: &'a Env) -> Self {
+        let (calldata, env) = (Cow::Borrowed(calldata), Cow::Borrowed(env));
         Self { calldata, env, is_static: false, step_limit: 1_000_000_000 }
     }
+}
+
+/// Why a [`Machine`] stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The program halted with this data.
+    Halt(Halt, Vec<u8>),
+    /// It runs another account's code and waits for [`Machine::resume`].
+    Foreign(Foreign),
+}
+
+/// What the program asks of another account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// To run its code.
+    Call(ForeignCall),
+    /// To come into being.
+    Create(ForeignCreate),
+}
+
+/// A call of another account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignCall {
+    /// The instruction: `evm_call`, `evm_callcode`, `evm_delegatecall` or `evm_staticcall`.
+    pub opcode: Opcode,
+    /// The gas that it may use; it takes what there is if there is less (EIP-150).
+    pub gas: Word,
+    /// Whose code is run.
+    pub code: Address,
+    /// The wei that are sent; zero for the last two instructions.
+    pub value: Word,
+    /// Its calldata.
+    pub input: Vec<u8>,
+}
+
+/// The creation of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignCreate {
+    /// The wei that it starts with.
+    pub value: Word,
+    /// The code that is run to create it.
+    pub init_code: Vec<u8>,
+    /// What its address depends on besides the code (EIP-1014); `None` for the creator's nonce.
+    pub salt: Option<Word>,
+}
+
+/// What came of an [`Event::Foreign`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// What the instruction gives: one or the new account's address on success, else zero.
+    pub result: Word,
+    /// The return data buffer afterwards (EIP-211).
+    pub data: Vec<u8>,
 }
 
 /// Why there is no outcome.
@@ -122,8 +138,8 @@ pub enum InterpError {
         /// Where the program was.
         pc: Option<Pc>,
     },
-    /// The instruction needs a host that can run other accounts' code.
-    #[error("`{opcode}` runs code of another account, which this host cannot do{}", at(*pc))]
+    /// The instruction runs another account's code, and nobody here can.
+    #[error("`{opcode}` runs code of another account, which is not available here{}", at(*pc))]
     Foreign {
         /// The instruction.
         opcode: Opcode,
@@ -157,9 +173,9 @@ pub const CALL_DEPTH_LIMIT: usize = 1024;
 /// Runs a verified module.
 ///
 /// # Errors
-/// See [`InterpError`]: limits, and what this interpreter cannot do.
-pub fn run(module: &Module, call: Call<'_>, host: &dyn Host) -> Result<Outcome, InterpError> {
-    run_observed(module, call, host, &mut ())
+/// See [`InterpError`]: limits, and the first call of another account.
+pub fn run(module: &Module, call: Call<'_>, pre: &dyn PreState) -> Result<Outcome, InterpError> {
+    run_observed(module, call, pre, &mut ())
 }
 
 /// Runs a verified module and shows every block to `observer`.
@@ -169,32 +185,19 @@ pub fn run(module: &Module, call: Call<'_>, host: &dyn Host) -> Result<Outcome, 
 pub fn run_observed(
     module: &Module,
     call: Call<'_>,
-    host: &dyn Host,
+    pre: &dyn PreState,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, InterpError> {
-    let entry = module.entry.ok_or(InterpError::Malformed { pc: None })?;
-    let mut machine = Machine {
-        module,
-        call,
-        host,
-        observer,
-        steps: 0,
-        memory: Memory::default(),
-        return_data: Vec::new(),
-        storage: BTreeMap::new(),
-        transient: BTreeMap::new(),
-        logs: Vec::new(),
-        frames: Vec::new(),
-    };
-    machine.enter_function(entry, &[], None)?;
-    loop {
-        if let Some((halt, data)) = machine.step()? {
-            return Ok(machine.finish(halt, data));
-        }
+    let mut ledger = Ledger::new(pre, call.env.address, call.env.selfbalance);
+    let mut machine = Machine::new(module, call)?;
+    match machine.run(&mut ledger, observer)? {
+        Event::Halt(halt, data) => Ok(ledger.outcome(halt, data)),
+        Event::Foreign(_) => Err(machine.foreign_error()),
     }
 }
 
 /// An active function.
+#[derive(Debug)]
 struct Frame {
     func: Func,
     block: Block,
@@ -202,18 +205,24 @@ struct Frame {
     values: Values,
 }
 
-struct Machine<'a> {
+/// One execution of a module, which stops where it calls another account.
+#[derive(Debug)]
+pub struct Machine<'a> {
     module: &'a Module,
     call: Call<'a>,
-    host: &'a dyn Host,
-    observer: &'a mut dyn Observer,
     steps: u64,
     memory: Memory,
     return_data: Vec<u8>,
-    storage: BTreeMap<Word, Word>,
-    transient: BTreeMap<Word, Word>,
-    logs: Vec<Log>,
     frames: Vec<Frame>,
+    pending: Option<Pending<'a>>,
+}
+
+/// The instruction that waits for another account.
+#[derive(Clone, Copy, Debug)]
+struct Pending<'a> {
+    data: &'a InstData,
+    /// Where in memory what is returned goes, and how much of it.
+    out: (Word, Word),
 }
 
 /// What an instruction did.
@@ -222,33 +231,79 @@ enum Effect {
     Value(Word),
     /// No result; the next instruction follows.
     Done,
-    /// The execution halts.
-    Halt(Halt, Vec<u8>),
+    /// The execution waits or is over.
+    Stop(Event),
 }
 
 impl<'a> Machine<'a> {
-    fn finish(self, halt: Halt, data: Vec<u8>) -> Outcome {
-        let mut outcome = Outcome::halted(halt, data);
-        if halt == Halt::Return {
-            let address = self.call.env.address;
-            outcome.logs = self.logs;
-            outcome.storage = self
-                .storage
-                .into_iter()
-                .filter(|(key, value)| self.host.storage(&address, key) != *value)
-                .map(|(key, value)| ((address, key), value))
-                .collect();
-            outcome.transient = self
-                .transient
-                .into_iter()
-                .filter(|(_, value)| !value.is_zero())
-                .map(|(key, value)| ((address, key), value))
-                .collect();
+    /// An execution of a verified module that has not begun.
+    ///
+    /// # Errors
+    /// `Malformed` if the module has no entry.
+    pub fn new(module: &'a Module, call: Call<'a>) -> Result<Self, InterpError> {
+        if module.entry.is_none() {
+            return Err(InterpError::Malformed { pc: None });
         }
-        outcome
+        let (memory, return_data) = (Memory::default(), Vec::new());
+        Ok(Self { module, call, steps: 0, memory, return_data, frames: Vec::new(), pending: None })
     }
 
-    fn enter_function(&mut self, func: Func, args: &[Word], pc: Option<Pc>) -> Result<(), InterpError> {
+    /// Instructions executed so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Runs until the program halts or calls another account.
+    ///
+    /// # Errors
+    /// See [`InterpError`]; `Malformed` if it has halted already or waits for [`Machine::resume`].
+    pub fn run(&mut self, host: &mut dyn Host, observer: &mut dyn Observer) -> Result<Event, InterpError> {
+        if let Some(pending) = &self.pending {
+            return Err(InterpError::Malformed { pc: pending.data.pc });
+        }
+        if self.steps == 0 {
+            let entry = self.module.entry.ok_or(InterpError::Malformed { pc: None })?;
+            self.enter_function(entry, &[], None, observer)?;
+        }
+        loop {
+            if let Some(event) = self.step(host, observer)? {
+                if matches!(event, Event::Halt(..)) {
+                    self.frames.clear();
+                }
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Tells what came of the last [`Event::Foreign`]; then [`Machine::run`] goes on behind it.
+    ///
+    /// # Errors
+    /// `Malformed` if it waits for nothing.
+    pub fn resume(&mut self, returned: Returned) -> Result<(), InterpError> {
+        let Pending { data, out: (offset, len) } = self.pending.take().ok_or(InterpError::Malformed { pc: None })?;
+        let len = len.min(Word::from(returned.data.len()));
+        self.memory
+            .copy_padded(offset, &returned.data, Word::ZERO, len)
+            .map_err(|_| InterpError::MemoryLimit { pc: data.pc })?;
+        self.return_data = returned.data;
+        self.set_result(data, returned.result)
+    }
+
+    /// That the instruction waited for cannot be run here.
+    pub fn foreign_error(&self) -> InterpError {
+        match &self.pending {
+            Some(pending) => InterpError::Foreign { opcode: pending.data.opcode, pc: pending.data.pc },
+            None => InterpError::Malformed { pc: None },
+        }
+    }
+
+    fn enter_function(
+        &mut self,
+        func: Func,
+        args: &[Word],
+        pc: Option<Pc>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), InterpError> {
         let malformed = InterpError::Malformed { pc };
         let function = self.module.funcs.get(func).ok_or_else(|| malformed.clone())?;
         let block = function.entry().ok_or_else(|| malformed.clone())?;
@@ -263,13 +318,13 @@ impl<'a> Machine<'a> {
         for (&param, &arg) in params.iter().zip(args) {
             values.0[param] = arg;
         }
-        self.observer.enter(func, block, &values);
+        observer.enter(func, block, &values);
         self.frames.push(Frame { func, block, next: 0, values });
         Ok(())
     }
 
-    /// Executes one instruction; the halt, if it was the last.
-    fn step(&mut self) -> Result<Option<(Halt, Vec<u8>)>, InterpError> {
+    /// Executes one instruction; the event, if it is where the machine stops.
+    fn step(&mut self, host: &mut dyn Host, observer: &mut dyn Observer) -> Result<Option<Event>, InterpError> {
         let module = self.module;
         let frame = self.frames.last_mut().ok_or(InterpError::Malformed { pc: None })?;
         let function = &module.funcs[frame.func];
@@ -290,16 +345,16 @@ impl<'a> Machine<'a> {
             return self.set_result(data, word).map(|()| None);
         }
         match data.opcode {
-            Opcode::Jump | Opcode::Brif => self.branch(function, inst, &args)?,
+            Opcode::Jump | Opcode::Brif => self.branch(function, inst, &args, observer)?,
             Opcode::Call => match data.imm {
-                Imm::Func(callee) => self.enter_function(callee, &args, data.pc)?,
+                Imm::Func(callee) => self.enter_function(callee, &args, data.pc, observer)?,
                 _ => return Err(InterpError::Malformed { pc: data.pc }),
             },
             Opcode::Ret => self.ret(&args, data.pc)?,
-            _ => match self.effect(data, &args)? {
+            _ => match self.effect(data, &args, host)? {
                 Effect::Value(word) => self.set_result(data, word)?,
                 Effect::Done => {}
-                Effect::Halt(halt, bytes) => return Ok(Some((halt, bytes))),
+                Effect::Stop(event) => return Ok(Some(event)),
             },
         }
         Ok(None)
@@ -312,7 +367,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn branch(&mut self, function: &Function, inst: Inst, args: &[Word]) -> Result<(), InterpError> {
+    fn branch(
+        &mut self,
+        function: &Function,
+        inst: Inst,
+        args: &[Word],
+        observer: &mut dyn Observer,
+    ) -> Result<(), InterpError> {
         let data = &function.insts[inst];
         let malformed = InterpError::Malformed { pc: data.pc };
         let taken = usize::from(args.first().is_some_and(Word::is_zero));
@@ -330,7 +391,7 @@ impl<'a> Machine<'a> {
         }
         frame.block = *block;
         frame.next = 0;
-        self.observer.enter(frame.func, *block, &frame.values);
+        observer.enter(frame.func, *block, &frame.values);
         Ok(())
     }
 
@@ -353,13 +414,16 @@ impl<'a> Machine<'a> {
     }
 
     /// Executes an instruction that touches something besides values and control.
-    fn effect(&mut self, data: &InstData, args: &[Word]) -> Result<Effect, InterpError> {
+    fn effect(&mut self, data: &'a InstData, args: &[Word], host: &mut dyn Host) -> Result<Effect, InterpError> {
         let pc = data.pc;
         let malformed = || InterpError::Malformed { pc };
         let limit = |_: MemoryLimit| InterpError::MemoryLimit { pc };
-        let trap = Effect::Halt(Halt::Trap, Vec::new());
+        let halt = |halt: Halt, data: Vec<u8>| Effect::Stop(Event::Halt(halt, data));
+        let trap = halt(Halt::Trap, Vec::new());
         let arg = |at: usize| args.get(at).copied().ok_or_else(malformed);
-        let env = self.call.env;
+        let call = &self.call;
+        let (env, calldata) = (&*call.env, &*call.calldata);
+        let account = &env.address;
 
         Ok(match data.opcode {
             Opcode::Mload => Effect::Value(self.memory.load(arg(0)?).map_err(limit)?),
@@ -377,10 +441,10 @@ impl<'a> Machine<'a> {
             }
             Opcode::Msize => Effect::Value(Word::from(self.memory.size())),
             Opcode::Keccak256 => Effect::Value(keccak256(&self.memory.read(arg(0)?, arg(1)?).map_err(limit)?)),
-            Opcode::Calldataload => Effect::Value(padded_word(self.call.calldata, arg(0)?)),
-            Opcode::Calldatasize => Effect::Value(Word::from(self.call.calldata.len())),
+            Opcode::Calldataload => Effect::Value(padded_word(calldata, arg(0)?)),
+            Opcode::Calldatasize => Effect::Value(Word::from(calldata.len())),
             Opcode::Calldatacopy => {
-                self.memory.copy_padded(arg(0)?, self.call.calldata, arg(1)?, arg(2)?).map_err(limit)?;
+                self.memory.copy_padded(arg(0)?, calldata, arg(1)?, arg(2)?).map_err(limit)?;
                 Effect::Done
             }
             Opcode::Datacopy => {
@@ -401,51 +465,54 @@ impl<'a> Machine<'a> {
             | Opcode::Gaslimit
             | Opcode::Chainid
             | Opcode::Basefee
-            | Opcode::Blobbasefee
-            | Opcode::Selfbalance => Effect::Value(env.read(data.opcode).ok_or_else(malformed)?),
+            | Opcode::Blobbasefee => Effect::Value(env.read(data.opcode).ok_or_else(malformed)?),
             Opcode::Blockhash => {
-                let hash = u64::try_from(arg(0)?).ok().and_then(|number| self.host.block_hash(number));
+                let hash = u64::try_from(arg(0)?).ok().and_then(|number| host.block_hash(number));
                 Effect::Value(hash.unwrap_or_default())
             }
             Opcode::Blobhash => {
-                let hash = u64::try_from(arg(0)?).ok().and_then(|index| self.host.blob_hash(index));
+                let hash = u64::try_from(arg(0)?).ok().and_then(|index| host.blob_hash(index));
                 Effect::Value(hash.unwrap_or_default())
             }
-            Opcode::Balance => {
-                let address = word_address(&arg(0)?);
-                Effect::Value(if address == env.address { env.selfbalance } else { self.host.balance(&address) })
-            }
-            Opcode::Extcodesize => Effect::Value(Word::from(self.host.code(&word_address(&arg(0)?)).len())),
+            Opcode::Selfbalance => Effect::Value(host.balance(account)),
+            Opcode::Balance => Effect::Value(host.balance(&word_address(&arg(0)?))),
+            Opcode::Extcodesize => Effect::Value(Word::from(host.code(&word_address(&arg(0)?)).len())),
             Opcode::Extcodehash => {
                 let address = word_address(&arg(0)?);
-                let exists = self.host.exists(&address);
-                Effect::Value(if exists { keccak256(self.host.code(&address)) } else { Word::ZERO })
+                let exists = host.exists(&address);
+                Effect::Value(if exists { keccak256(&host.code(&address)) } else { Word::ZERO })
             }
             Opcode::Extcodecopy => {
-                let code = self.host.code(&word_address(&arg(0)?));
-                self.memory.copy_padded(arg(1)?, code, arg(2)?, arg(3)?).map_err(limit)?;
+                let code = host.code(&word_address(&arg(0)?));
+                self.memory.copy_padded(arg(1)?, &code, arg(2)?, arg(3)?).map_err(limit)?;
                 Effect::Done
             }
             // Only a call's gas operand may depend on it, and calls take all they are given.
             Opcode::Gas => Effect::Value(Word::from(u64::MAX)),
-            Opcode::Sload => {
-                let key = arg(0)?;
-                let written = self.storage.get(&key).copied();
-                Effect::Value(written.unwrap_or_else(|| self.host.storage(&env.address, &key)))
+            Opcode::Sload => Effect::Value(host.storage(account, &arg(0)?)),
+            Opcode::Tload => Effect::Value(host.transient(account, &arg(0)?)),
+            Opcode::Sstore
+            | Opcode::Tstore
+            | Opcode::Log
+            | Opcode::Selfdestruct
+            | Opcode::EvmCreate
+            | Opcode::EvmCreate2
+                if call.is_static =>
+            {
+                trap
             }
-            Opcode::Tload => Effect::Value(self.transient.get(&arg(0)?).copied().unwrap_or_default()),
-            Opcode::Sstore | Opcode::Tstore | Opcode::Log | Opcode::Selfdestruct if self.call.is_static => trap,
+            Opcode::EvmCall if call.is_static && !arg(2)?.is_zero() => trap,
             Opcode::Sstore => {
-                self.storage.insert(arg(0)?, arg(1)?);
+                host.set_storage(account, arg(0)?, arg(1)?);
                 Effect::Done
             }
             Opcode::Tstore => {
-                self.transient.insert(arg(0)?, arg(1)?);
+                host.set_transient(account, arg(0)?, arg(1)?);
                 Effect::Done
             }
             Opcode::Log => {
                 let bytes = self.memory.read(arg(0)?, arg(1)?).map_err(limit)?;
-                self.logs.push(Log { address: env.address, topics: args[2..].to_vec(), data: bytes });
+                host.log(Log { address: *account, topics: args[2..].to_vec(), data: bytes });
                 Effect::Done
             }
             Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
@@ -459,17 +526,19 @@ impl<'a> Machine<'a> {
                     Effect::Done
                 }
             }
-            Opcode::EvmCall
-            | Opcode::EvmCallcode
-            | Opcode::EvmDelegatecall
-            | Opcode::EvmStaticcall
-            | Opcode::EvmCreate
-            | Opcode::EvmCreate2 => return Err(InterpError::Foreign { opcode: data.opcode, pc }),
-            Opcode::Stop | Opcode::Selfdestruct => Effect::Halt(Halt::Return, Vec::new()),
-            Opcode::Return => Effect::Halt(Halt::Return, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
-            Opcode::Revert => Effect::Halt(Halt::Revert, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
-            Opcode::ReturnWords => Effect::Halt(Halt::Return, words_data(data.imm, args).ok_or_else(malformed)?),
-            Opcode::RevertWords => Effect::Halt(Halt::Revert, words_data(data.imm, args).ok_or_else(malformed)?),
+            Opcode::EvmCall | Opcode::EvmCallcode => self.foreign_call(data, args, arg(2)?, 3)?,
+            Opcode::EvmDelegatecall | Opcode::EvmStaticcall => self.foreign_call(data, args, Word::ZERO, 2)?,
+            Opcode::EvmCreate => self.foreign_create(data, args, None)?,
+            Opcode::EvmCreate2 => self.foreign_create(data, args, Some(arg(3)?))?,
+            Opcode::Stop => halt(Halt::Return, Vec::new()),
+            Opcode::Selfdestruct => {
+                host.selfdestruct(account, &word_address(&arg(0)?));
+                halt(Halt::Return, Vec::new())
+            }
+            Opcode::Return => halt(Halt::Return, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
+            Opcode::Revert => halt(Halt::Revert, self.memory.read(arg(0)?, arg(1)?).map_err(limit)?),
+            Opcode::ReturnWords => halt(Halt::Return, words_data(data.imm, args).ok_or_else(malformed)?),
+            Opcode::RevertWords => halt(Halt::Revert, words_data(data.imm, args).ok_or_else(malformed)?),
             Opcode::Trap => trap,
             Opcode::Jump | Opcode::Brif | Opcode::Ret | Opcode::Call => return Err(malformed()),
             Opcode::Iconst
@@ -507,6 +576,35 @@ impl<'a> Machine<'a> {
             | Opcode::KeccakWords => return Err(malformed()),
         })
     }
+
+    /// A call of another account whose buffers begin at operand `at`.
+    fn foreign_call(
+        &mut self,
+        data: &'a InstData,
+        args: &[Word],
+        value: Word,
+        at: usize,
+    ) -> Result<Effect, InterpError> {
+        let pc = data.pc;
+        let limit = |_: MemoryLimit| InterpError::MemoryLimit { pc };
+        let &[gas, to, ..] = args else { return Err(InterpError::Malformed { pc }) };
+        let Some(&[in_offset, in_len, out_offset, out_len]) = args.get(at..) else {
+            return Err(InterpError::Malformed { pc });
+        };
+        let input = self.memory.read(in_offset, in_len).map_err(limit)?;
+        self.memory.touch(out_offset, out_len).map_err(limit)?;
+        self.pending = Some(Pending { data, out: (out_offset, out_len) });
+        let call = ForeignCall { opcode: data.opcode, gas, code: word_address(&to), value, input };
+        Ok(Effect::Stop(Event::Foreign(Foreign::Call(call))))
+    }
+
+    fn foreign_create(&mut self, data: &'a InstData, args: &[Word], salt: Option<Word>) -> Result<Effect, InterpError> {
+        let pc = data.pc;
+        let &[value, offset, len, ..] = args else { return Err(InterpError::Malformed { pc }) };
+        let init_code = self.memory.read(offset, len).map_err(|_| InterpError::MemoryLimit { pc })?;
+        self.pending = Some(Pending { data, out: (Word::ZERO, Word::ZERO) });
+        Ok(Effect::Stop(Event::Foreign(Foreign::Create(ForeignCreate { value, init_code, salt }))))
+    }
 }
 
 /// The word at byte `offset`, zero past the end.
@@ -530,12 +628,13 @@ pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::EmptyState;
     use crate::{parse, verify};
 
     fn outcome(text: &str, calldata: &[u8]) -> Result<Outcome, InterpError> {
         let module = parse(text).unwrap();
         verify(&module).unwrap();
-        run(&module, Call { step_limit: 10_000, ..Call::new(calldata, &Env::default()) }, &EmptyHost)
+        run(&module, Call { step_limit: 10_000, ..Call::new(calldata, &Env::default()) }, &EmptyState)
     }
 
     fn main(body: &str, calldata: &[u8]) -> Result<Outcome, InterpError> {

@@ -3,7 +3,8 @@
 //! Programs are structured: arithmetic on corner constants, diamonds, bounded loops, memory at constant offsets that
 //! overlap, at pointers kept in memory and at unknown addresses, storage, logs, calls of other functions, early exits.
 
-use zvm_ir::interp::{Call, EmptyHost, run};
+use zvm_ir::EmptyState;
+use zvm_ir::interp::{Call, run};
 use zvm_ir::passes::{Goal, Options, PIPELINE, apply, optimize};
 use zvm_ir::{
     Block, BlockCall, Cursor, Env, Func, Function, Imm, Module, Opcode, Outcome, TrapCode, Type, Value, Word, verify,
@@ -414,7 +415,7 @@ fn outcomes(module: &Module, inputs: &[Vec<u8>]) -> Vec<Result<Outcome, zvm_ir::
         .iter()
         .map(|calldata| {
             let call = Call { step_limit: 20_000, ..Call::new(calldata, &env) };
-            run(module, call, &EmptyHost)
+            run(module, call, &EmptyState)
         })
         .collect()
 }

@@ -140,7 +140,7 @@ fn describe(results: &Results, agrees: bool, call: &Call, contract: Option<&Cont
             Ok(run) => {
                 let verdict = match first {
                     None => run.outcome.halt.name().to_owned(),
-                    Some(first) => match difference(&first.outcome, &run.outcome) {
+                    Some(first) => match difference(first, run) {
                         None => "the same".to_owned(),
                         Some(part) => format!("DIFFERS in {part}"),
                     },

@@ -11,7 +11,8 @@ use revm::primitives::{Address, B256, Bytes, TxKind, U256};
 use revm::state::{AccountInfo, Bytecode};
 use revm::{Context, ExecuteEvm, MainBuilder, MainContext};
 use zvm_backend_evm::{Fork, Lowered, Optimize, Options, check, lower};
-use zvm_ir::interp::{self, Call, EmptyHost};
+use zvm_ir::EmptyState;
+use zvm_ir::interp::{self, Call};
 use zvm_ir::{Env, Halt, Log, Module, Outcome, Word};
 
 /// Who logs transfers of value (EIP-7708).
@@ -122,7 +123,8 @@ pub(crate) fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outco
 /// What the reference interpreter says, transient storage left out.
 pub(crate) fn interpret(module: &Module, calldata: &[u8]) -> Outcome {
     let env = env();
-    let mut outcome = interp::run(module, Call::new(calldata, &env), &EmptyHost).expect("the interpreter has a result");
+    let mut outcome =
+        interp::run(module, Call::new(calldata, &env), &EmptyState).expect("the interpreter has a result");
     outcome.transient = BTreeMap::new();
     outcome
 }

@@ -18,7 +18,7 @@ use revm::primitives::{Address as EvmAddress, Bytes, TxKind};
 use revm::state::AccountInfo;
 use revm::{Context, InspectEvm, Inspector, MainBuilder, MainContext};
 use serde_json::Value as Json;
-use zvm_ir::{Address, Call, Env, Halt, Host, InterpError, Log, Module, Outcome, Word};
+use zvm_ir::{Address, Call, Env, Halt, InterpError, Log, Module, Outcome, PreState, Word};
 
 /// Gas for real contracts; running out of it makes a call unfit for comparison.
 pub(crate) const GAS: u64 = 40_000_000;
@@ -30,7 +30,7 @@ pub(crate) struct World {
     pub storage: BTreeMap<Word, Word>,
 }
 
-impl Host for World {
+impl PreState for World {
     fn storage(&self, address: &Address, key: &Word) -> Word {
         if *address == Env::default().address { self.storage.get(key).copied().unwrap_or_default() } else { Word::ZERO }
     }

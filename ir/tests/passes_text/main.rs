@@ -4,7 +4,8 @@ mod memory;
 mod structure;
 mod values;
 
-use zvm_ir::interp::{Call, EmptyHost, run};
+use zvm_ir::EmptyState;
+use zvm_ir::interp::{Call, run};
 use zvm_ir::passes::{Goal, apply, find};
 use zvm_ir::{Env, Module, parse, verify};
 
@@ -47,7 +48,7 @@ fn agree(a: &Module, b: &Module) {
         for at in [0, 31, 32, 63, 95] {
             word[at] = fill;
             let (left, right) =
-                (run(a, Call::new(&word, &env), &EmptyHost), run(b, Call::new(&word, &env), &EmptyHost));
+                (run(a, Call::new(&word, &env), &EmptyState), run(b, Call::new(&word, &env), &EmptyState));
             assert!(left.is_ok(), "{left:?}\n{a}");
             assert_eq!(left, right, "on {word:02x?}\n{a}\n{b}");
         }
