@@ -170,6 +170,9 @@ fn at(pc: Option<Pc>) -> String {
 /// recursion earlier.
 pub const CALL_DEPTH_LIMIT: usize = 1024;
 
+/// The largest size of creation code in bytes (EIP-3860).
+pub const INIT_CODE_LIMIT: usize = 49_152;
+
 /// Runs a verified module.
 ///
 /// # Errors
@@ -601,6 +604,9 @@ impl<'a> Machine<'a> {
     fn foreign_create(&mut self, data: &'a InstData, args: &[Word], salt: Option<Word>) -> Result<Effect, InterpError> {
         let pc = data.pc;
         let &[value, offset, len, ..] = args else { return Err(InterpError::Malformed { pc }) };
+        if len > Word::from(INIT_CODE_LIMIT) {
+            return Ok(Effect::Stop(Event::Halt(Halt::Trap, Vec::new())));
+        }
         let init_code = self.memory.read(offset, len).map_err(|_| InterpError::MemoryLimit { pc })?;
         self.pending = Some(Pending { data, out: (Word::ZERO, Word::ZERO) });
         Ok(Effect::Stop(Event::Foreign(Foreign::Create(ForeignCreate { value, init_code, salt }))))
@@ -712,6 +718,39 @@ mod tests {
         let recursion =
             "zvm 1\nentry @main\nfunc @main() {\nblock0:\ncall @f()\nstop\n}\nfunc @f() {\nblock0:\ncall @f()\nret\n}";
         assert!(matches!(outcome(recursion, &[]), Err(InterpError::CallDepth { .. })));
+    }
+
+    #[test]
+    fn a_call_of_another_account_stops_the_machine() {
+        let text = "zvm 1\nentry @main\nfunc @main() {\nblock0:
+            v0: u8 = iconst 5
+            v1: u8 = iconst 64
+            v2: u1 = iconst 1
+            mstore v2, v0
+            v3: u1 = evm_call v0, v1, v2, v2, v1, v0, v1 @0009
+            v4: u64 = returndatasize
+            v5: u256 = mload v0
+            return_words 96, v3, v4, v5\n}";
+        let module = parse(text).unwrap();
+        verify(&module).unwrap();
+        let env = Env::default();
+        let mut host = Ledger::new(&EmptyState, env.address, Word::ZERO);
+        let mut machine = Machine::new(&module, Call::new(&[], &env)).unwrap();
+        let Ok(Event::Foreign(Foreign::Call(call))) = machine.run(&mut host, &mut ()) else { panic!("no call") };
+        assert_eq!((call.opcode, call.gas, call.value), (Opcode::EvmCall, Word::from(5), Word::from(1)));
+        assert_eq!((call.code[19], call.input.len(), call.input[31]), (64, 64, 5));
+        assert_eq!(machine.foreign_error(), InterpError::Foreign { opcode: Opcode::EvmCall, pc: Some(9) });
+        // It waits, goes on once, and what came back is where the program wants it.
+        assert!(matches!(machine.run(&mut host, &mut ()), Err(InterpError::Malformed { pc: Some(9) })));
+        machine.resume(Returned { result: Word::from(1), data: vec![0xee; 7] }).unwrap();
+        assert!(machine.resume(Returned::default()).is_err());
+        let Ok(Event::Halt(Halt::Return, data)) = machine.run(&mut host, &mut ()) else { panic!("no halt") };
+        assert_eq!((data[31], data[63]), (1, 7));
+        assert_eq!(data[64..72], [0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0]);
+        assert!(machine.run(&mut host, &mut ()).is_err());
+        // `run` has nobody to ask.
+        let error = run(&module, Call::new(&[], &env), &EmptyState);
+        assert_eq!(error, Err(InterpError::Foreign { opcode: Opcode::EvmCall, pc: Some(9) }));
     }
 
     #[test]
