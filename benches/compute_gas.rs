@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use calls::{Generator, of_interface};
 use clap::Parser;
-use zvm::evm::{Evm, Trace};
-use zvm::executors::difference;
+use zvm::evm::{Evm, Execution, Trace};
+use zvm::executors::{Run, difference};
 use zvm::{Call, Contract, Error, Exit, Input, Program, Source, State};
 use zvm_backend_evm::{Optimize, Options, opcodes};
 use zvm_ir::Halt;
@@ -232,7 +232,7 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
         let env = call.env_in(&state);
         let Ok((old, old_trace)) = executors[0].inspect(&call.calldata, &env, &state) else { continue };
         let (new, new_trace) = executors[1].inspect(&call.calldata, &env, &state)?;
-        if let Some(part) = difference(&old.outcome, &new.outcome) {
+        if let Some(part) = difference(&run_of(&old), &run_of(&new)) {
             return Err(other(format!("differs in {part} at calldata 0x{}", hex::encode(&call.calldata))));
         }
         if old.outcome.halt != Halt::Return {
@@ -254,6 +254,11 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
         state.apply(&old.changes);
     }
     Ok(measured)
+}
+
+fn run_of(execution: &Execution) -> Run {
+    let Execution { outcome, changes, gas } = execution.clone();
+    Run { outcome, changes: Some(changes), gas: Some(gas), rows: None }
 }
 
 /// How many calls to make.

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use zvm_ir::{Block, Data, Func, Module, Pc};
 
 use crate::layout::{self, Placed};
-use crate::machine::{End, Label, MachineInst, MachineOp};
+use crate::machine::{End, Label, MachineInst, MachineOp, Table};
 use crate::memory::MemoryPlan;
-use crate::stackify::{Program, TemplateSlot};
+use crate::stackify::{ENTRY_BITS, Program, TemplateSlot};
 use crate::{Fork, Options, constant, opcodes};
 
 /// A block of the IR in the emitted code.
@@ -60,6 +60,11 @@ pub struct Lowered {
 }
 
 impl Lowered {
+    /// Whether every address in the code fits the entry of a jump table.
+    pub(crate) fn fits_tables(&self) -> bool {
+        self.code_len() <= 1 << ENTRY_BITS || self.program.functions.iter().all(|code| code.tables.is_empty())
+    }
+
     /// The length of the instructions, without the data.
     pub fn code_len(&self) -> usize {
         self.data.first().map_or(self.code.len(), |data| data.start as usize)
@@ -73,7 +78,7 @@ impl Lowered {
 
 /// Emits a program.
 pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: &Options) -> Lowered {
-    let placed = layout::layout(&program);
+    let (placed, tables) = layout::layout(&program);
     let pieces = with_jumps(&placed);
     let mut jumped: BTreeSet<Label> = BTreeSet::new();
     let mut segments: BTreeSet<Data> = BTreeSet::new();
@@ -81,11 +86,12 @@ pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: 
         match inst.op {
             MachineOp::PushLabel(label) => drop(jumped.insert(label)),
             MachineOp::PushData(data, _) => drop(segments.insert(data)),
+            MachineOp::PushTable(table) => jumped.extend(tables.get(&table).into_iter().flatten()),
             _ => {}
         }
     }
     let mut assembler =
-        Assembler { options, jumped, labels: BTreeMap::new(), data: BTreeMap::new(), widths: Vec::new() };
+        Assembler { options, jumped, tables, labels: BTreeMap::new(), data: BTreeMap::new(), widths: Vec::new() };
     let pushes = pieces
         .iter()
         .flat_map(|piece| &piece.code)
@@ -176,7 +182,7 @@ fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
             }
         };
         match this.piece.end {
-            End::Closed => {}
+            End::Closed | End::Table(_) => {}
             End::Goto(to) => goto(&mut code, to),
             End::Branch { nonzero, zero } if nonzero == zero => {
                 code.push(MachineInst { op: MachineOp::Plain(opcodes::POP), pc });
@@ -228,6 +234,7 @@ fn branch(
 struct Assembler<'a> {
     options: &'a Options,
     jumped: BTreeSet<Label>,
+    tables: BTreeMap<Table, Vec<Label>>,
     labels: BTreeMap<Label, u64>,
     data: BTreeMap<Data, u64>,
     /// How many bytes each push of an address has, in order.
@@ -269,6 +276,14 @@ impl Assembler<'_> {
                     MachineOp::PushData(data, offset) => {
                         let address = self.data.get(&data).copied().unwrap_or_default() + offset;
                         self.address(&mut out, &mut pushes, address);
+                    }
+                    MachineOp::PushTable(table) => {
+                        let labels = self.tables.get(&table).map_or(&[][..], Vec::as_slice);
+                        out.code.push(opcodes::PUSH1 + (2 * labels.len()) as u8 - 1);
+                        for label in labels.iter().rev() {
+                            let address = self.labels.get(label).copied().unwrap_or_default();
+                            out.code.extend_from_slice(&(address as u16).to_be_bytes());
+                        }
                     }
                     MachineOp::Dup(depth) => deep(&mut out.code, usize::from(depth), opcodes::DUP1, opcodes::DUPN),
                     MachineOp::Swap(below) => deep(&mut out.code, usize::from(below), opcodes::SWAP1, opcodes::SWAPN),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_ir::Func;
 
-use crate::machine::{End, Label, Piece};
+use crate::machine::{End, Label, Piece, Table};
 use crate::stackify::{FunctionCode, Program};
 
 /// A piece in its place.
@@ -18,8 +18,8 @@ pub(crate) struct Placed {
     pub piece: Piece,
 }
 
-/// Orders the pieces of a program. Pieces that only go elsewhere disappear.
-pub(crate) fn layout(program: &Program) -> Vec<Placed> {
+/// Orders the pieces of a program. Pieces that only go elsewhere disappear. Gives the jump tables too, as they are then.
+pub(crate) fn layout(program: &Program) -> (Vec<Placed>, BTreeMap<Table, Vec<Label>>) {
     let entries: BTreeSet<Label> =
         program.functions.iter().filter_map(|code| code.pieces.first()).map(|piece| piece.label).collect();
     let threads = threads(&program.functions, &entries);
@@ -33,6 +33,7 @@ pub(crate) fn layout(program: &Program) -> Vec<Placed> {
                 End::Closed => End::Closed,
                 End::Goto(to) => End::Goto(follow(to)),
                 End::Branch { nonzero, zero } => End::Branch { nonzero: follow(nonzero), zero: follow(zero) },
+                End::Table(table) => End::Table(table),
             };
         }
         let keep: Vec<bool> = pieces.iter().map(|piece| !threads.contains_key(&piece.label)).collect();
@@ -40,7 +41,7 @@ pub(crate) fn layout(program: &Program) -> Vec<Placed> {
             let placed = Placed { func: code.func, index, piece: pieces[index].clone() };
             // A cold piece that follows the piece it belongs to stays there.
             let falls = |previous: &Placed| match previous.piece.end {
-                End::Closed => false,
+                End::Closed | End::Table(_) => false,
                 End::Goto(to) => to == placed.piece.label,
                 End::Branch { nonzero, zero } => nonzero == placed.piece.label || zero == placed.piece.label,
             };
@@ -52,7 +53,9 @@ pub(crate) fn layout(program: &Program) -> Vec<Placed> {
         }
     }
     hot.extend(cold);
-    hot
+    let tables = program.functions.iter().flat_map(|code| &code.tables);
+    let tables = tables.map(|(&table, labels)| (table, labels.iter().map(|&label| follow(label)).collect())).collect();
+    (hot, tables)
 }
 
 /// Where each empty piece leads, function entries excepted.
@@ -109,7 +112,7 @@ fn order(pieces: &[Piece], keep: &[bool], weights: &[u32]) -> Vec<usize> {
             out.push(at);
             let free = |label: Label| by_label.get(&label).copied().filter(|&at| !placed[at] && keep[at]);
             next = match pieces[at].end {
-                End::Closed => None,
+                End::Closed | End::Table(_) => None,
                 End::Goto(to) => free(to).filter(|&to| !pieces[to].cold || incoming[to] == 1),
                 End::Branch { nonzero, zero } => {
                     let (taken, fallen) = (free(nonzero), free(zero));
@@ -133,7 +136,7 @@ fn weight(weights: &[u32], at: usize) -> u32 {
 
 fn targets(end: End) -> Vec<Label> {
     match end {
-        End::Closed => vec![],
+        End::Closed | End::Table(_) => vec![],
         End::Goto(to) => vec![to],
         End::Branch { nonzero, zero } => vec![nonzero, zero],
     }

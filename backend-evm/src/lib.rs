@@ -136,6 +136,11 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     zvm_ir::verify(module).map_err(LowerError::Invalid)?;
     let plan = memory::plan(module);
     let legal = normal::normalize(&legalize::legalize(module, &plan, options.fork)?);
-    let program = stackify::stackify(&legal, &plan, options)?;
-    Ok(emit::emit(legal, program, plan, options))
+    let program = stackify::stackify(&legal, &plan, options, true)?;
+    let lowered = emit::emit(legal, program, plan, options);
+    if lowered.fits_tables() {
+        return Ok(lowered);
+    }
+    let program = stackify::stackify(&lowered.module, &plan, options, false)?;
+    Ok(emit::emit(lowered.module, program, plan, options))
 }

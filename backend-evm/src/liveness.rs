@@ -43,7 +43,8 @@ impl ValueSet {
         }
     }
 
-    fn extend(&mut self, other: &Self) {
+    /// Adds the values of another set.
+    pub(crate) fn extend(&mut self, other: &Self) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }

@@ -16,6 +16,10 @@ impl fmt::Display for Label {
     }
 }
 
+/// A jump table of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Table(pub u32);
+
 /// One machine instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MachineOp {
@@ -27,6 +31,8 @@ pub(crate) enum MachineOp {
     PushLabel(Label),
     /// The address of a data segment plus an offset.
     PushData(Data, u64),
+    /// The addresses of a jump table, two bytes each, the first lowest.
+    PushTable(Table),
     /// Copies the item at the depth (the top is 1).
     Dup(u8),
     /// Exchanges the top with the item that is this far below it (the item below the top is 1).
@@ -51,6 +57,8 @@ pub(crate) enum End {
     Goto(Label),
     /// By a branch on the word on top of the stack.
     Branch { nonzero: Label, zero: Label },
+    /// By a jump to one of the labels of a table.
+    Table(Table),
 }
 
 /// The code of one block.
@@ -75,6 +83,7 @@ pub(crate) fn gas(op: MachineOp) -> u32 {
         MachineOp::Push(_)
         | MachineOp::PushLabel(_)
         | MachineOp::PushData(..)
+        | MachineOp::PushTable(_)
         | MachineOp::Dup(_)
         | MachineOp::Swap(_) => 3,
         MachineOp::Mark(_) => 1,

@@ -54,6 +54,7 @@ struct Source {
 }
 
 /// How the IR leaves a block.
+#[derive(Clone)]
 enum Exit {
     /// With a halt, a `ret`, or a call that does not come back: the last effect says it.
     Ended,
@@ -274,8 +275,59 @@ impl Checker<'_> {
                 paths.push(Path { source, machine: machine.clone(), target: passed });
                 Ok(())
             }
+            (exit @ Exit::Branch(..), Stop::Table(hash, entries)) => {
+                for (value, pc) in entries {
+                    let mut source = source.clone();
+                    let target = self.decide(info.func, &exit, (hash, value), &mut source, symbols)?;
+                    let mut there = machine.clone();
+                    there.pc = pc;
+                    self.advance(info, &mut there, symbols)?;
+                    paths.push(Path { source, machine: there, target });
+                }
+                Ok(())
+            }
             _ => Err(CheckErrorKind::Target),
         }
+    }
+
+    /// Where the IR goes when a word has a value, through blocks without code that compare it further.
+    fn decide(
+        &self,
+        func: Func,
+        exit: &Exit,
+        (hash, value): (Term, Word),
+        source: &mut Source,
+        symbols: &mut Symbols,
+    ) -> Result<BlockCall, CheckErrorKind> {
+        let mut exit = exit.clone();
+        // Each block is passed at most once.
+        for _ in 0..=self.function(func).layout.len() {
+            let Exit::Branch(condition, then, otherwise) = exit else { break };
+            let compared = match symbols.terms.data(condition) {
+                TermData::Op(opcodes::EQ, args, _) if args.len() == 2 => {
+                    let other = if args[0] == hash { Some(args[1]) } else { (args[1] == hash).then_some(args[0]) };
+                    other.and_then(|other| symbols.terms.word(other))
+                }
+                _ => None,
+            };
+            let Some(word) = compared else {
+                let (expected, found) = (symbols.terms.text(condition), symbols.terms.text(hash));
+                return Err(CheckErrorKind::Condition { expected, found });
+            };
+            let target = if word == value { then } else { otherwise };
+            if self.blocks.contains_key(&(func, target.block)) || !target.args.is_empty() {
+                return Ok(target);
+            }
+            let mut further = source.clone();
+            match self.execute(func, target.block, &mut further, symbols) {
+                Some(next @ Exit::Branch(..)) => {
+                    *source = further;
+                    exit = next;
+                }
+                Some(Exit::Goto(_) | Exit::Ended) | None => return Ok(target),
+            }
+        }
+        Err(CheckErrorKind::Target)
     }
 
     /// Goes on to the start of a block, without effects.
@@ -285,7 +337,7 @@ impl Checker<'_> {
         }
         match self.run(machine, &mut symbols.terms, &symbols.meanings, info.func)? {
             Stop::Arrived(_) => Ok(()),
-            Stop::Branch(..) | Stop::Ended => Err(CheckErrorKind::Target),
+            Stop::Branch(..) | Stop::Table(..) | Stop::Ended => Err(CheckErrorKind::Target),
         }
     }
 

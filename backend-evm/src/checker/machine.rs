@@ -100,12 +100,14 @@ pub(super) struct Machine {
 }
 
 /// Where the code is when it stops being straight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// At the start of a block.
     Arrived(u32),
     /// At a JUMPI: the target, and the condition. The machine is behind it.
     Branch(u32, Term),
+    /// At a jump through a table: the word that is looked up, and for each value it can have the target.
+    Table(Term, Vec<(Word, u32)>),
     /// It has halted, returned, or called a function that does not come back.
     Ended,
 }
@@ -170,6 +172,15 @@ impl Checker<'_> {
                         let results = core::mem::take(&mut machine.stack);
                         machine.trace.record(Effect::Ret(results), Effects::TERMINATES);
                         return Ok(Stop::Ended);
+                    }
+                    if let Some((hash, table)) = table(terms, target) {
+                        machine.clear(terms)?;
+                        let mut entries = Vec::with_capacity(table.len());
+                        for (value, address) in table {
+                            let address = terms.constant(address);
+                            entries.push((value, self.jumpdest(terms, address)?));
+                        }
+                        return Ok(Stop::Table(hash, entries));
                     }
                     let target = self.jumpdest(terms, target)?;
                     let Some(&callee) = self.entries.get(&target) else {
@@ -325,6 +336,25 @@ impl Checker<'_> {
         }
         Ok(true)
     }
+}
+
+/// The entries of a jump table, if an address is `and (shr hash, table), 0xffff` with `hash = and x, mask`: each value that
+/// the mask lets through, and the address for it.
+fn table(terms: &Terms, address: Term) -> Option<(Term, Vec<(Word, Word)>)> {
+    let (shifted, entry) = masked(terms, address)?;
+    let TermData::Op(opcodes::SHR, args, _) = terms.data(shifted) else { return None };
+    let &[hash, table] = args.as_slice() else { return None };
+    let (table, (_, mask)) = (terms.word(table)?, masked(terms, hash)?);
+    let mask = usize::try_from(mask).ok().filter(|&mask| mask < 256)?;
+    let values = (0..=mask).filter(|value| value & mask == *value);
+    Some((hash, values.map(|value| (Word::from(value), (table >> value) & entry)).collect()))
+}
+
+/// A term and the constant that it is masked with.
+fn masked(terms: &Terms, term: Term) -> Option<(Term, Word)> {
+    let TermData::Op(opcodes::AND, args, _) = terms.data(term) else { return None };
+    let &[a, b] = args.as_slice() else { return None };
+    terms.word(b).map(|word| (a, word)).or_else(|| terms.word(a).map(|word| (b, word)))
 }
 
 fn dup(machine: &mut Machine, depth: usize) -> Result<(), CheckErrorKind> {

@@ -20,7 +20,7 @@ impl Scheduler<'_> {
     /// Whether nobody needs the word in a slot any more.
     pub(super) fn is_dead(&self, slot: Slot) -> bool {
         match slot {
-            Slot::Junk | Slot::Made(_) | Slot::Label(_) => true,
+            Slot::Junk | Slot::Made(_) | Slot::Label(_) | Slot::Table(_) => true,
             Slot::Return => !self.returns,
             Slot::Value(value) => self.spills.contains_key(&value) || !self.is_needed(value, 0),
         }
@@ -41,6 +41,7 @@ impl Scheduler<'_> {
             }
             Slot::Made(Remade::Input(_)) => Some(price(2, 1)),
             Slot::Label(_) => Some(price(3, 3)),
+            Slot::Table(_) => Some(price(3, 33)),
             Slot::Value(value) if self.spills.contains_key(&value) => {
                 (!self.pending.contains_key(&value)).then(|| price(6, 4))
             }
@@ -70,6 +71,7 @@ impl Scheduler<'_> {
         match slot {
             Slot::Made(made) => self.emit_remade(made),
             Slot::Label(label) => self.emit(MachineOp::PushLabel(label)),
+            Slot::Table(table) => self.emit(MachineOp::PushTable(table)),
             Slot::Value(value) => {
                 if let Some(&address) = self.spills.get(&value) {
                     self.emit(MachineOp::Push(Word::from(address)));
@@ -109,7 +111,7 @@ impl Scheduler<'_> {
         let needed = match slot {
             Slot::Value(value) => !self.spills.contains_key(&value) && self.is_needed(value, in_goal + reserved),
             Slot::Return => self.returns,
-            Slot::Junk | Slot::Made(_) | Slot::Label(_) => false,
+            Slot::Junk | Slot::Made(_) | Slot::Label(_) | Slot::Table(_) => false,
         };
         reserved + u32::from(needed)
     }

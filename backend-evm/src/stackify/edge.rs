@@ -56,8 +56,8 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    fn branch(&mut self, inst: Inst) -> Result<End, Failure> {
-        let data = &self.function.insts[inst];
+    /// Computes the pending values that later blocks need.
+    pub(super) fn define_live_out(&mut self) -> Result<(), Failure> {
         let mut late: Vec<(u32, Value)> =
             self.pending.iter().filter(|&(&value, _)| self.live_out.contains(value)).map(|(&v, &at)| (at, v)).collect();
         late.sort_unstable();
@@ -66,6 +66,12 @@ impl Scheduler<'_> {
                 self.define(value)?;
             }
         }
+        Ok(())
+    }
+
+    fn branch(&mut self, inst: Inst) -> Result<End, Failure> {
+        let data = &self.function.insts[inst];
+        self.define_live_out()?;
         self.pop_dead();
         let condition = data.args.first().map(|&arg| self.operand(arg));
         let condition = condition.ok_or_else(|| self.internal("a branch has no condition"))?;
@@ -87,7 +93,7 @@ impl Scheduler<'_> {
     }
 
     /// The stack as it is, for a block that is reached from here only.
-    fn inherited_template(&self, target: Block) -> Vec<TemplateSlot> {
+    pub(super) fn inherited_template(&self, target: Block) -> Vec<TemplateSlot> {
         let live = &self.cx.live.live_in[target];
         let returns = self.cx.facts.needs[self.cx.func].returns[target];
         let mut template: Vec<TemplateSlot> = self

@@ -13,6 +13,7 @@ mod arrange;
 mod edge;
 mod schedule;
 mod shuffle;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +22,11 @@ use zvm_ir::cfg::Cfg;
 use zvm_ir::{Block, Func, Imm, Module, Opcode, Pc, Value};
 
 use crate::liveness::{self, Liveness, ModuleFacts, Remade};
-use crate::machine::{End, Label, MachineInst, MachineOp, Piece, gas};
+use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table, gas};
 use crate::memory::MemoryPlan;
 use crate::{LowerError, Optimize, Options, opcodes};
 use shuffle::Plans;
+pub(crate) use table::ENTRY_BITS;
 
 /// What a slot of a block's entry template holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +47,7 @@ pub(crate) enum Slot {
     Value(Value),
     Made(Remade),
     Label(Label),
+    Table(Table),
 }
 
 /// A module lowered to pieces of machine code.
@@ -69,6 +72,8 @@ pub(crate) struct FunctionCode {
     pub templates: Vec<(Block, Vec<TemplateSlot>)>,
     /// How often each piece is expected to run, relative to the function.
     pub weights: Vec<u32>,
+    /// The jump tables, the address for the lowest entry first.
+    pub tables: BTreeMap<Table, Vec<Label>>,
 }
 
 /// How hard to try, and what is allowed.
@@ -103,10 +108,17 @@ pub(crate) struct Cx<'a> {
     pub cfg: Cfg,
     pub live: Liveness,
     pub labels: &'a BTreeMap<(Func, Block), Label>,
+    /// Whether comparisons of a few bits may become a jump table.
+    pub tables: bool,
 }
 
 /// Schedules a legalized module in normal form.
-pub(crate) fn stackify(module: &Module, plan: &MemoryPlan, options: &Options) -> Result<Program, LowerError> {
+pub(crate) fn stackify(
+    module: &Module,
+    plan: &MemoryPlan,
+    options: &Options,
+    tables: bool,
+) -> Result<Program, LowerError> {
     let facts = liveness::analyze(module, plan.observes_msize);
     let mut labels = BTreeMap::new();
     for &func in &facts.reachable {
@@ -127,7 +139,7 @@ pub(crate) fn stackify(module: &Module, plan: &MemoryPlan, options: &Options) ->
         let function = &module.funcs[func];
         let cfg = Cfg::new(function);
         let live = liveness::liveness(module, &facts, func, &cfg);
-        let cx = Cx { module, facts: &facts, plan, options, func, cfg, live, labels: &labels };
+        let cx = Cx { module, facts: &facts, plan, options, func, cfg, live, labels: &labels, tables };
         let spill_base_here = spill_base.filter(|_| !facts.recursive[func]);
         let done = schedule_function(&cx, spill_base_here, &mut next_label, &mut plans)?;
         if let Some(base) = &mut spill_base {
@@ -159,7 +171,7 @@ fn start(module: &Module, entry: Func, labels: &BTreeMap<(Func, Block), Label>, 
         end_pc: None,
         cold: true,
     };
-    FunctionCode { func: None, pieces: vec![begin, stop], templates: Vec::new(), weights: vec![1, 0] }
+    FunctionCode { pieces: vec![begin, stop], weights: vec![1, 0], ..FunctionCode::default() }
 }
 
 struct Done {

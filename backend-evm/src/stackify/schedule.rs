@@ -11,9 +11,9 @@ use cranelift_entity::SecondaryMap;
 use zvm_ir::{Block, Effects, Function, Imm, Inst, Opcode, Pc, Value};
 
 use super::shuffle::Plans;
-use super::{Cx, Failure, FunctionCode, Mode, Slot, TemplateSlot, call_returns, is_cold, is_strict, weights};
+use super::{Cx, Failure, FunctionCode, Mode, Slot, TemplateSlot, call_returns, is_cold, is_strict, table, weights};
 use crate::liveness::{self, ValueSet, remade};
-use crate::machine::{End, Label, MachineInst, MachineOp, Piece};
+use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
 use crate::opcodes;
 use crate::selection::{Selection, select};
 
@@ -52,6 +52,10 @@ pub(super) struct Scheduler<'a> {
     /// The operands in place.
     pub reserved: Vec<Slot>,
     pub pc: Option<Pc>,
+    /// The jump tables made so far.
+    pub tables: BTreeMap<Table, Vec<Label>>,
+    /// The blocks whose comparisons a jump table does.
+    pub skipped: SecondaryMap<Block, bool>,
 }
 
 /// Schedules a function. Spilled values live at the given addresses from their definition on.
@@ -86,15 +90,21 @@ pub(super) fn run(
         floor: 0,
         reserved: Vec::new(),
         pc: None,
+        tables: BTreeMap::new(),
+        skipped: SecondaryMap::new(),
     };
     scheduler.templates[entry] = Some(entry_template(cx));
     let weights = weights(cx);
     for &block in cx.cfg.reverse_postorder() {
+        if scheduler.skipped[block] {
+            continue;
+        }
         let piece = scheduler.block(block)?;
         code.pieces.push(piece);
         code.weights.push(weights[block]);
         code.templates.push((block, scheduler.templates[block].clone().unwrap_or_default()));
     }
+    code.tables = scheduler.tables;
     Ok(code)
 }
 
@@ -145,16 +155,21 @@ impl Scheduler<'_> {
         self.depth.clear();
         self.floor = 0;
         self.reserved.clear();
+        let chain = table::chain(self.cx, block);
         let insts: Vec<Inst> = self.function.blocks[block]
             .insts
             .iter()
             .copied()
             .filter(|&inst| self.cx.facts.needs[self.cx.func].insts[inst])
+            .filter(|&inst| chain.as_ref().is_none_or(|chain| chain.comparison != inst))
             .collect();
         for &inst in &insts {
             for value in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
                 *self.remaining.entry(value).or_default() += 1;
             }
+        }
+        if let Some(chain) = &chain {
+            *self.remaining.entry(chain.hash).or_default() += 1;
         }
         self.pc = insts.first().and_then(|&inst| self.function.insts[inst].pc);
         self.store_spilled_params(&template)?;
@@ -165,7 +180,10 @@ impl Scheduler<'_> {
             self.pc = data.pc;
             if data.opcode.is_terminator() {
                 end_pc = data.pc;
-                end = self.terminator(inst)?;
+                end = match chain {
+                    Some(chain) => self.table(chain)?,
+                    None => self.terminator(inst)?,
+                };
                 break;
             }
             self.instruction(inst, at as u32)?;

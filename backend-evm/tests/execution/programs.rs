@@ -174,3 +174,68 @@ fn branches_that_share_blocks_and_drop_values() {
     );
     agree(&module, &all_options(), &inputs(40));
 }
+
+/// Looks four bits of the first word up; of the 16 buckets those in `cases` lead to results of their own, and the first of
+/// these asks for the whole word.
+fn buckets(cases: &[u64]) -> String {
+    let mut text = String::from(
+        "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u8 = iconst 0
+    v1: u256 = calldataload v0
+    v2: u8 = iconst 240
+    v3: u8 = and v1, v2
+    v4: u6 = iconst 32
+    v5: u256 = calldataload v4
+    jump block1\n",
+    );
+    for (at, case) in cases.iter().enumerate() {
+        let (k, c, next) = (10 + 2 * at, 11 + 2 * at, at + 2);
+        text += &format!(
+            "block{}:\n    v{k}: u8 = iconst {}\n    v{c}: u1 = eq v3, v{k}\n    brif v{c}, block{}, block{next}\n",
+            at + 1,
+            16 * case,
+            100 + at,
+        );
+    }
+    text += &format!("block{}:\n    v200: u256 = wadd v1, v5\n    return_words 32, v200\n", cases.len() + 1);
+    for at in 0..cases.len() {
+        text += &match at {
+            0 => "block100:\n    v300: u1 = eq v1, v5\n    brif v300, block99, block98\n".to_owned(),
+            _ => format!(
+                "block{}:\n    v{}: u256 = wsub v1, v{}\n    return_words 64, v{}, v5\n",
+                100 + at,
+                300 + at,
+                10 + 2 * at,
+                300 + at
+            ),
+        };
+    }
+    text + "block99:\n    return_words 32, v1\nblock98:\n    revert_words 0\n}"
+}
+
+#[test]
+fn four_bits_are_looked_up_in_a_table() {
+    let all: Vec<u64> = (0..15).collect();
+    for cases in [&all[..], &[3, 1, 4, 15, 9], &[7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6]] {
+        let module = parse(&buckets(cases));
+        let mut inputs = inputs(40);
+        for low in 0..=255u64 {
+            inputs.push(words(&[Word::from(low), Word::from(low)]));
+            inputs.push(words(&[Word::MAX << 8 | Word::from(low), Word::from(1)]));
+        }
+        agree(&module, &all_options(), &inputs);
+        let code = crate::harness::lowered(&module, &zvm_backend_evm::Options::default()).listing();
+        assert!(code.contains("PUSH32") && code.contains("SHR"), "there is no table in\n{code}");
+    }
+    // Three comparisons cost less than a table, and a mask of other bits has no place in one.
+    let few = buckets(&[1, 2, 3]);
+    let other = buckets(&all).replace("iconst 240\n    v3", "iconst 241\n    v3");
+    for text in [few, other] {
+        let module = parse(&text);
+        agree(&module, &all_options(), &inputs(20));
+        assert!(!crate::harness::lowered(&module, &zvm_backend_evm::Options::default()).listing().contains("PUSH32"));
+    }
+}

@@ -139,3 +139,53 @@ fn errors_name_the_place() {
     assert!(errors[0].to_string().starts_with("@main block0 at 0x"), "{}", errors[0]);
     assert!(errors[0].to_string().contains("the IR has `SSTORE"), "{}", errors[0]);
 }
+
+/// Every entry of a jump table counts, and so do the mask, the shift and the width of the entries.
+#[test]
+fn changed_jump_tables_are_found() {
+    let mut text = String::from(
+        "zvm 1\nentry @main\nfunc @main() {\nblock0:\n    v0: u1 = iconst 0\n    v1: u256 = calldataload v0
+    v2: u8 = iconst 240\n    v3: u8 = and v1, v2\n    jump block1\n",
+    );
+    for at in 0..15 {
+        text += &format!(
+            "block{}:\n    v{}: u8 = iconst {}\n    v{}: u1 = eq v3, v{}\n    brif v{}, block{}, block{}\n",
+            at + 1,
+            10 + 2 * at,
+            16 * at,
+            11 + 2 * at,
+            10 + 2 * at,
+            11 + 2 * at,
+            100 + at,
+            at + 2
+        );
+        text += &format!("block{}:\n    v{}: u256 = wadd v1, v{}\n", 100 + at, 200 + at, 10 + 2 * at);
+        text += &format!("    return_words 32, v{}\n", 200 + at);
+    }
+    let module = zvm_ir::parse(&(text + "block16:\n    stop\n}")).unwrap();
+    let lowered = lower(&module, &Options::default()).unwrap();
+    check(&lowered).unwrap();
+    let table = instructions(&lowered).into_iter().find(|&at| lowered.code[at] == opcodes::PUSH32).unwrap() + 1;
+    let entries: Vec<[u8; 2]> = lowered.code[table..table + 32].chunks(2).map(|entry| [entry[0], entry[1]]).collect();
+    for at in 0..16 {
+        for other in [entries[(at + 1) % 16], [0, 0], [entries[at][0], entries[at][1] + 1]] {
+            let mut tampered = lowered.clone();
+            tampered.code[table + 2 * at..table + 2 * at + 2].copy_from_slice(&other);
+            assert!(check(&tampered).is_err(), "entry {at} changed to {other:02x?}\n{}", tampered.listing());
+        }
+    }
+    let pushes: Vec<usize> =
+        instructions(&lowered).into_iter().filter(|at| (table.saturating_sub(33)..table + 48).contains(at)).collect();
+    for at in pushes {
+        let change = match lowered.code[at] {
+            opcodes::PUSH1 => (at + 1, lowered.code[at + 1] ^ 0x10),
+            byte if byte == opcodes::PUSH1 + 1 => (at + 2, lowered.code[at + 2] ^ 1),
+            opcodes::SHR => (at, opcodes::SHL),
+            opcodes::AND => (at, opcodes::OR),
+            _ => continue,
+        };
+        let mut tampered = lowered.clone();
+        tampered.code[change.0] = change.1;
+        assert!(check(&tampered).is_err(), "a change at {:#x} was not found\n{}", change.0, tampered.listing());
+    }
+}

@@ -8,6 +8,7 @@
 pub mod dce;
 pub mod dead_functions;
 pub mod dead_stores;
+pub mod dispatch;
 pub mod duplicate_exits;
 pub mod fold;
 pub mod gvn;
@@ -168,6 +169,13 @@ const NARROW: Pass = Pass {
     ensures: &[Narrowed],
     breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
 };
+const DISPATCH: Pass = Pass {
+    name: "dispatch",
+    run: Run::Function(dispatch::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+};
 const LICM: Pass =
     Pass { name: "licm", run: Run::Function(licm::run), requires: &[Reachable], ensures: &[], breaks: &[] };
 
@@ -231,6 +239,11 @@ pub const PIPELINE: &[Pass] = &[
     SIMPLIFY_CFG,
     LICM,
     FOLD,
+    SIMPLIFY_CFG,
+    // The search for the function, when nothing can be learnt from it any more.
+    DISPATCH,
+    DCE,
+    DEAD_STORES,
     SIMPLIFY_CFG,
     GVN,
     DCE,

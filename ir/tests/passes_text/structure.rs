@@ -307,3 +307,151 @@ block2:
         ),
     );
 }
+
+/// A program that looks for `n` selectors one after the other; each returns its number.
+fn selectors(n: u32) -> String {
+    let mut text = String::from(
+        "block0:
+    v0: u1 = iconst 0
+    v1: u256 = calldataload v0
+    v2: u8 = iconst 224
+    v3: u256 = shr v2, v1
+    v4: u32 = narrow v3
+    jump block100\n",
+    );
+    for at in 0..n {
+        let next = if at + 1 < n { format!("block{}", 101 + at) } else { "block99".to_owned() };
+        text += &format!(
+            "block{}:\n    v{}: u32 = iconst 0x{:08x}\n    v{}: u1 = eq v4, v{}\n    brif v{}, block{}, {next}\n",
+            100 + at,
+            100 + 3 * at,
+            0x0101_0101 * (at + 1) + 0x10 * at,
+            101 + 3 * at,
+            100 + 3 * at,
+            101 + 3 * at,
+            200 + at,
+        );
+    }
+    for at in 0..n {
+        text += &format!(
+            "block{}:\n    v{}: u16 = iconst {}\n    return_words 32, v{}\n",
+            200 + at,
+            102 + 3 * at,
+            700 + at,
+            102 + 3 * at
+        );
+    }
+    main_of(&(text + "block99:\n    revert_words 0"))
+}
+
+/// Calls every selector and some others before and after.
+fn searched(before: &str, goal: Goal, selectors: impl Iterator<Item = u32>) -> zvm_ir::Module {
+    let original = crate::module(before);
+    let mut changed = original.clone();
+    for name in ["simplify-cfg", "dispatch", "dce", "dead-stores", "simplify-cfg", "dce"] {
+        zvm_ir::passes::apply(zvm_ir::passes::find(name).expect(name), &mut changed, goal);
+        zvm_ir::verify(&changed).unwrap_or_else(|errors| panic!("{name}: {errors:#?}\n{changed}"));
+    }
+    for selector in selectors.chain([0, 1, 0x0101_0102, u32::MAX]) {
+        for len in 0..=5 {
+            let calldata = &[&selector.to_be_bytes()[..], &[7]].concat()[..len];
+            let outcome = |module| {
+                let env = zvm_ir::Env::default();
+                crate::run(module, crate::Call::new(calldata, &env), &zvm_ir::EmptyState)
+            };
+            assert_eq!(outcome(&original), outcome(&changed), "0x{selector:08x}\n{changed}");
+        }
+    }
+    changed
+}
+
+#[test]
+fn dispatch_looks_many_selectors_up_by_four_bits() {
+    let cases = (0..20).map(|at| 0x0101_0101 * (at + 1) + 0x10 * at);
+    let changed = searched(&selectors(20), Goal::Evm, cases).to_string();
+    assert_eq!(changed.matches("= and v").count(), 1, "{changed}");
+    assert_eq!(changed.matches("return_words").count(), 20, "{changed}");
+}
+
+#[test]
+fn dispatch_keeps_short_searches_and_those_of_the_circuit() {
+    for (count, goal) in [(3, Goal::Evm), (20, Goal::Circuit)] {
+        let mut module = crate::module(&selectors(count));
+        zvm_ir::passes::apply(zvm_ir::passes::find("simplify-cfg").expect("a pass"), &mut module, goal);
+        let before = module.clone();
+        let changed = zvm_ir::passes::apply(zvm_ir::passes::find("dispatch").expect("a pass"), &mut module, goal);
+        assert!(!changed && module == before, "{module}");
+    }
+}
+
+/// The table has the address of the first or of the second comparison, by the selector modulo 2.
+const TABLE: &str = "data0 = 0x00110022
+entry @main
+func @main() {
+block0:
+    v0: u1 = iconst 0
+    v1: u256 = calldataload v0
+    v2: u8 = iconst 224
+    v3: u256 = shr v2, v1
+    v4: u2 = iconst 2
+    v5: u2 = urem v3, v4
+    v6: u1 = iconst 1
+    v7: u256 = shl v6, v5
+    v8: u256 = wsub v7, v6
+    v9: u256 = shl v6, v8
+    v10: u5 = iconst 30
+    datacopy data0, v10, v9, v4
+    v11: u256 = mload v0
+    v12: u6 = iconst 34
+    v13: u1 = eq v11, v12
+    brif v13, block1, block2
+block1:
+    v14: u24 = iconst 0xaa0001
+    v15: u1 = eq v3, v14
+    brif v15, block3, block5
+block2:
+    v16: u24 = iconst 0xaa0002
+    v17: u1 = eq v3, v16
+    brif v17, block4, block5
+block3:
+    return_words 32, v6
+block4:
+    return_words 32, v4
+block5:
+    revert_words 0
+}";
+
+#[test]
+fn dispatch_replaces_a_table_in_the_code() {
+    for goal in [Goal::Evm, Goal::Circuit] {
+        let changed = searched(TABLE, goal, [0x00aa_0001, 0x00aa_0002, 0xaa00_0100].into_iter());
+        let text = changed.to_string();
+        assert!(!text.contains("datacopy") && !text.contains("mload"), "{text}");
+    }
+}
+
+#[test]
+fn dispatch_drops_a_size_check_that_the_search_repeats() {
+    let check = "block0:
+    v0: u64 = calldatasize
+    v1: u3 = iconst 4
+    v2: u1 = ult v0, v1
+    brif v2, block9, block1
+block1:
+    v3: u1 = iconst 0
+    v4: u256 = calldataload v3
+    v5: u8 = iconst 224
+    v6: u256 = shr v5, v4
+    v7: u32 = iconst 0xaabbccSS
+    v8: u1 = eq v6, v7
+    brif v8, block2, block9
+block2:
+    return_words 32, v1
+block9:
+    revert_words 0";
+    let whole = searched(&main_of(&check.replace("SS", "dd")), Goal::Evm, [0xaabb_ccdd].into_iter()).to_string();
+    assert!(!whole.contains("calldatasize"), "{whole}");
+    // Three bytes of calldata would find this one.
+    let cut = searched(&main_of(&check.replace("SS", "00")), Goal::Evm, [0xaabb_cc00].into_iter()).to_string();
+    assert!(cut.contains("calldatasize"), "{cut}");
+}

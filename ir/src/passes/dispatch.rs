@@ -1,0 +1,587 @@
+//! `dispatch`: the search for the function that calldata selects is made as short as the selectors allow.
+//!
+//! *Does*: finds the blocks that do nothing but look for the selector (the first four bytes of calldata), whether by
+//! comparisons in a row, by bisection, or by a table in the code; executes them on each selector that they compare with and
+//! on "any other", and puts a search of its own in their place: for the EVM comparisons in a row where there are few, else
+//! buckets by four bits of the selector, which the EVM backend turns into one computed jump. For the circuit, where a
+//! comparison costs little, only searches that read memory are replaced, by comparisons in a row. A check for at least four
+//! bytes of calldata goes where its failure ends as the search does: no selector ends in a zero byte, and the bytes that
+//! are not there are zero.
+//! *Requires*: every block is reachable. *Ensures*: nothing.
+//! *Preserves*: equality of [`crate::Outcome`].
+//! *After*: perfect hashing of selectors as in solady's and Vyper's dispatchers, here on any bytecode.
+//!
+//! ```text
+//! brif (eq v0, 0x11…), f, next … brif (eq v0, 0x88…), m, none
+//!     →   v1 = and v0, 0xf0; brif (eq v1, 0), b0, next … ; b0: brif (eq v0, 0x11…), f, none
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cranelift_entity::SecondaryMap;
+
+use crate::Word;
+use crate::cfg::Cfg;
+use crate::entities::{Block, Inst, Value};
+use crate::function::{BlockCall, Function, Imm, InstData, Pc, ValueDef};
+use crate::opcode::{Effects, Opcode};
+use crate::passes::edit::{derived_inst, new_inst, new_jump, remove_unreachable};
+use crate::passes::facts::Fact;
+use crate::passes::facts::flow::{Flow, follow};
+use crate::passes::memory::known::Known;
+use crate::passes::{Context, Goal};
+use crate::types::Type;
+
+/// How many instructions the search may be executed for, over all selectors.
+const BUDGET: usize = 200_000;
+/// The largest modulus by which a search may take apart selectors that it does not know.
+const LARGEST_MODULUS: u64 = 256;
+/// Gas of a comparison with a branch: DUP, PUSH, EQ, PUSH, JUMPI.
+const COMPARE: u64 = 22;
+/// Gas of a computed jump by four bits of the selector, its JUMPDEST included.
+const TABLE: u64 = 36;
+/// Gas of shifting the four bits into place.
+const SHIFT: u64 = 6;
+
+/// Runs the pass.
+pub fn run(func: &mut Function, cx: &mut Context) -> bool {
+    let cfg = Cfg::new(func);
+    for &block in cfg.reverse_postorder() {
+        let selector = func.blocks[block].insts.iter().find_map(|&inst| is_selector(func, inst));
+        let Some(selector) = selector else { continue };
+        if let Some(search) = Search::new(func, cx, &cfg, block, selector)
+            && replace(func, cx, &cfg, &search)
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// The result of the instruction, if that is the selector: `shr 224, (calldataload 0)`.
+fn is_selector(func: &Function, inst: Inst) -> Option<Value> {
+    let data = &func.insts[inst];
+    let (Opcode::Shr, &[shift, word]) = (data.opcode, data.args.as_slice()) else { return None };
+    let load = &func.insts[func.def_inst(word)?];
+    let first = load.opcode == Opcode::Calldataload && func.constant(*load.args.first()?) == Some(Word::ZERO);
+    (first && func.constant(shift) == Some(Word::from(224))).then(|| data.result()).flatten()
+}
+
+/// What a value is while the search is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Abstract {
+    /// This word.
+    Word(Word),
+    /// The selector, not equal to any word that it is compared with.
+    Selector,
+    /// Whether the selector is below some word.
+    Order,
+}
+
+/// Where a search ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Leaf {
+    /// With this halt, which needs nothing.
+    Exit(Opcode, Imm),
+    /// In this block, with these arguments.
+    Block(BlockCall),
+}
+
+/// One execution of the search, in the middle.
+#[derive(Clone, Debug)]
+struct State {
+    call: BlockCall,
+    at: usize,
+    values: BTreeMap<Value, Abstract>,
+    memory: Known,
+}
+
+/// A search for the selector.
+#[derive(Debug)]
+struct Search {
+    /// The block that ends with the first branch.
+    root: Block,
+    /// The selector as a value of 32 bits, or as defined.
+    selector: Value,
+    /// Where each selector leads, in ascending order; those that lead where any other does are left out.
+    cases: BTreeMap<Word, BlockCall>,
+    /// Where any other selector leads.
+    default: BlockCall,
+    /// The blocks of the search but the root.
+    inner: BTreeSet<Block>,
+    /// Whether the search reads memory.
+    reads_memory: bool,
+    /// Branches taken on the way to a case, on average times the number of cases.
+    branches: u64,
+}
+
+struct Walk<'a> {
+    func: &'a Function,
+    cx: &'a Context,
+    root: Block,
+    selector: Value,
+    memory: Known,
+    /// The selectors that the search compares with.
+    found: BTreeSet<Word>,
+    inner: BTreeSet<Block>,
+    reads_memory: bool,
+    budget: usize,
+}
+
+impl Search {
+    fn new(func: &Function, cx: &Context, cfg: &Cfg, root: Block, selector: Value) -> Option<Self> {
+        let touches = |inst: &Inst| func.insts[*inst].opcode.effects().has(Effects::READS_MEMORY);
+        let memory = if func.blocks[root].insts.iter().any(touches) && cx.starts_execution() && !cx.observes_msize() {
+            Flow::new(func, cx, Some(Known::fresh())).memory_at(root).cloned()
+        } else {
+            None
+        };
+        let mut walk = Walk {
+            func,
+            cx,
+            root,
+            selector,
+            memory: memory.unwrap_or_else(Known::nothing),
+            found: BTreeSet::new(),
+            inner: BTreeSet::new(),
+            reads_memory: false,
+            budget: BUDGET,
+        };
+        let mut default: Option<(Leaf, BlockCall)> = None;
+        for (call, _) in walk.run(None)? {
+            let leaf = leaf_of(func, &call);
+            match &default {
+                None => default = Some((leaf, call)),
+                Some((first, _)) if *first == leaf => {}
+                Some(_) => return None,
+            }
+        }
+        let (default_leaf, default) = default?;
+        let mut cases = BTreeMap::new();
+        let mut branches = 0;
+        for word in walk.found.clone() {
+            let leaves = walk.run(Some(word))?;
+            let [(call, passed)] = leaves.as_slice() else { return None };
+            if leaf_of(func, call) != default_leaf {
+                branches += passed;
+                cases.insert(word, call.clone());
+            }
+        }
+        let Walk { inner, reads_memory, .. } = walk;
+        let search = Self { root, selector, cases, default, inner, reads_memory, branches };
+        search.stands_alone(func, cfg).then_some(search)
+    }
+
+    /// Whether nobody enters the search but by its root, and nobody needs what it computes but constants.
+    fn stands_alone(&self, func: &Function, cfg: &Cfg) -> bool {
+        let within = |block: Block| block == self.root || self.inner.contains(&block);
+        let entered = self.inner.iter().all(|&block| cfg.preds(block).iter().all(|&pred| within(pred)));
+        let leaves = self.cases.values().chain([&self.default]);
+        let private = |value: Value| match func.values[value].def {
+            ValueDef::Result(..) => func.constant(value).is_none(),
+            ValueDef::Param(..) => true,
+        };
+        let mut home: SecondaryMap<Value, bool> = SecondaryMap::new();
+        for &block in &self.inner {
+            for &inst in &func.blocks[block].insts {
+                for &value in &func.insts[inst].results {
+                    home[value] = true;
+                }
+            }
+        }
+        let needed = |value: &Value| home[*value] && private(*value);
+        entered
+            && !leaves.clone().any(|call| within(call.block) || call.args.iter().any(|value| needed(value)))
+            && !func.layout.iter().filter(|&&block| !self.inner.contains(&block)).any(|&block| {
+                func.blocks[block].insts.iter().any(|&inst| func.insts[inst].uses().any(|value| needed(&value)))
+            })
+    }
+}
+
+fn leaf_of(func: &Function, call: &BlockCall) -> Leaf {
+    if let &[inst] = func.blocks[call.block].insts.as_slice() {
+        let data = &func.insts[inst];
+        if data.args.is_empty() && data.targets.is_empty() {
+            return Leaf::Exit(data.opcode, data.imm);
+        }
+    }
+    Leaf::Block(call.clone())
+}
+
+impl Walk<'_> {
+    /// Executes the search on a selector, or on any that it does not know. The places where it ends, each with how many
+    /// branches led there; `None` if this is no search.
+    fn run(&mut self, selector: Option<Word>) -> Option<Vec<(BlockCall, u64)>> {
+        let call = BlockCall { block: self.root, args: Vec::new() };
+        let start = State { call, at: 0, values: BTreeMap::new(), memory: self.memory.clone() };
+        let mut work = vec![(start, 0)];
+        let mut leaves: Vec<(BlockCall, u64)> = Vec::new();
+        while let Some((mut state, passed)) = work.pop() {
+            let block = state.call.block;
+            let entry = state.call.clone();
+            let fresh = state.at == 0;
+            if fresh && block != self.root && !self.may_be_inner(block) {
+                note(&mut leaves, entry, passed);
+                continue;
+            }
+            let read_before = std::mem::take(&mut self.reads_memory);
+            let ways = self.block(&mut state, selector);
+            // What a block reads after the search does not count.
+            self.reads_memory = read_before || (self.reads_memory && ways.is_some());
+            let Some(ways) = ways else {
+                if block == self.root || !fresh {
+                    return None;
+                }
+                note(&mut leaves, entry, passed);
+                continue;
+            };
+            if block != self.root {
+                self.inner.insert(block);
+            }
+            for (way, branches) in ways {
+                work.push((way, passed + branches));
+            }
+        }
+        Some(leaves)
+    }
+
+    /// Whether a block could be part of a search: it takes nothing, does nothing, and asks something or only goes on.
+    fn may_be_inner(&self, block: Block) -> bool {
+        let data = &self.func.blocks[block];
+        let opcode = |inst: &Inst| self.func.insts[*inst].opcode;
+        let asks = data.insts.last().is_some_and(|inst| opcode(inst) == Opcode::Brif);
+        data.params.is_empty()
+            && data.insts.iter().all(|inst| match opcode(inst) {
+                Opcode::Jump | Opcode::Brif | Opcode::Iconst => true,
+                opcode => asks && opcode.effects().is_removable(),
+            })
+    }
+
+    /// Executes a block from where the state stands. The states that it leads to, each with the branches it took; `None`
+    /// if it branches on something else than the selector.
+    fn block(&mut self, state: &mut State, selector: Option<Word>) -> Option<Vec<(State, u64)>> {
+        let insts = &self.func.blocks[state.call.block].insts;
+        while let Some(&inst) = insts.get(state.at) {
+            self.budget = self.budget.checked_sub(1)?;
+            let data = &self.func.insts[inst];
+            let args: Vec<Option<Abstract>> = data.args.iter().map(|value| state.values.get(value).copied()).collect();
+            match data.opcode {
+                Opcode::Jump | Opcode::Brif => {
+                    let sides: Vec<&BlockCall> = match (data.opcode, args.first().copied().flatten()) {
+                        (Opcode::Jump, _) => vec![data.targets.first()?],
+                        (_, Some(Abstract::Word(word))) => vec![data.targets.get(usize::from(word.is_zero()))?],
+                        (_, Some(Abstract::Order)) => data.targets.iter().collect(),
+                        (_, Some(Abstract::Selector) | None) => return None,
+                    };
+                    let branches = u64::from(data.opcode == Opcode::Brif);
+                    let to = |call: &BlockCall| {
+                        let next = State { call: call.clone(), at: 0, ..state.clone() };
+                        (next, branches)
+                    };
+                    return Some(sides.into_iter().map(to).collect());
+                }
+                _ if data.opcode.is_terminator() => return None,
+                Opcode::Urem => {
+                    if let (None | Some(Abstract::Selector), Some(&Some(Abstract::Word(modulus)))) =
+                        (args[0], args.get(1))
+                        && let Some(result) = data.result()
+                    {
+                        let modulus = u64::try_from(modulus).ok().filter(|&n| (1..=LARGEST_MODULUS).contains(&n));
+                        let Some(modulus) = modulus else {
+                            state.at += 1;
+                            continue;
+                        };
+                        state.at += 1;
+                        let of = |rest: u64| {
+                            let mut state = state.clone();
+                            state.values.insert(result, Abstract::Word(Word::from(rest)));
+                            (state, 0)
+                        };
+                        return Some((0..modulus).map(of).collect());
+                    }
+                }
+                _ => {}
+            }
+            let found = self.inst(inst, &args, selector, &mut state.memory);
+            if let (Some(found), Some(result)) = (found, data.result()) {
+                state.values.insert(result, found);
+            }
+            state.at += 1;
+        }
+        None
+    }
+
+    /// What the result of an instruction is.
+    fn inst(
+        &mut self,
+        inst: Inst,
+        args: &[Option<Abstract>],
+        selector: Option<Word>,
+        memory: &mut Known,
+    ) -> Option<Abstract> {
+        let data = &self.func.insts[inst];
+        if data.result() == Some(self.selector) {
+            return Some(selector.map_or(Abstract::Selector, Abstract::Word));
+        }
+        let effects = data.opcode.effects();
+        if effects.has(Effects::READS_MEMORY) || effects.has(Effects::WRITES_MEMORY) {
+            let facts: Vec<Fact> = args
+                .iter()
+                .map(|arg| match arg {
+                    Some(Abstract::Word(word)) => Fact::exact(*word),
+                    Some(Abstract::Selector | Abstract::Order) | None => Fact::ANY,
+                })
+                .collect();
+            let word = follow(data, self.cx, &facts, memory)?.constant()?;
+            self.reads_memory = true;
+            return Some(Abstract::Word(word));
+        }
+        match (data.opcode, args) {
+            (Opcode::Zext | Opcode::Narrow, &[Some(Abstract::Selector)]) => Some(Abstract::Selector),
+            (Opcode::Eq, &[Some(Abstract::Selector), Some(Abstract::Word(word))])
+            | (Opcode::Eq, &[Some(Abstract::Word(word)), Some(Abstract::Selector)]) => {
+                self.found.insert(word);
+                Some(Abstract::Word(Word::ZERO))
+            }
+            (Opcode::Ult, &[Some(Abstract::Selector), Some(Abstract::Word(_))])
+            | (Opcode::Ult, &[Some(Abstract::Word(_)), Some(Abstract::Selector)])
+            | (Opcode::Iszero, &[Some(Abstract::Order)]) => Some(Abstract::Order),
+            _ if data.opcode.is_pure() && data.opcode != Opcode::KeccakWords => {
+                let words: Option<Vec<Word>> = args
+                    .iter()
+                    .map(|arg| match arg {
+                        Some(Abstract::Word(word)) => Some(*word),
+                        Some(Abstract::Selector | Abstract::Order) | None => None,
+                    })
+                    .collect();
+                let ty = data.result().map(|value| self.func.ty(value));
+                crate::eval(data.opcode, data.imm, &words?, ty).ok().map(Abstract::Word)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn note(leaves: &mut Vec<(BlockCall, u64)>, call: BlockCall, passed: u64) {
+    if !leaves.iter().any(|(known, _)| *known == call) {
+        leaves.push((call, passed));
+    }
+}
+
+/// Four bits of the selector by which it is looked up, from bit `shift + 4` on.
+fn best_shift(cases: &BTreeMap<Word, BlockCall>) -> (u16, u64) {
+    let cost = |shift: u16| {
+        let mut buckets = [0u64; 16];
+        let mut gas = if shift > 0 { SHIFT * cases.len() as u64 } else { 0 };
+        for &word in cases.keys() {
+            let bucket = &mut buckets[bucket_of(word, shift)];
+            *bucket += 1;
+            gas += TABLE + COMPARE * *bucket;
+        }
+        gas
+    };
+    (0..=24).map(|shift| (shift, cost(shift))).min_by_key(|&(_, cost)| cost).unwrap_or((0, u64::MAX))
+}
+
+fn bucket_of(word: Word, shift: u16) -> usize {
+    ((word >> usize::from(shift + 4)).to::<u64>() & 15) as usize
+}
+
+/// Puts a new search in the place of the old one, if that is cheaper.
+fn replace(func: &mut Function, cx: &Context, cfg: &Cfg, search: &Search) -> bool {
+    let count = search.cases.len() as u64;
+    if count == 0 || search.cases.keys().any(|word| word.bit_len() > 32) {
+        return false;
+    }
+    let checked = skips_size_check(func, cfg, search);
+    let linear = COMPARE * count * (count + 1) / 2;
+    let (shift, table) = best_shift(&search.cases);
+    let now = if search.reads_memory { u64::MAX } else { COMPARE * search.branches };
+    let (rebuild, buckets) = match cx.goal() {
+        Goal::Evm => (linear.min(table) < now, table < linear),
+        Goal::Circuit => (search.reads_memory, false),
+    };
+    if cx.goal() == Goal::Evm
+        && let Some((pred, inst)) = checked
+    {
+        let pc = func.insts[inst].pc;
+        let jump = new_jump(func, BlockCall { block: search.root, args: Vec::new() }, pc);
+        func.blocks[pred].insts.pop();
+        func.blocks[pred].insts.push(jump);
+        remove_unreachable(func, &Cfg::new(func));
+        if !rebuild {
+            return true;
+        }
+    }
+    if rebuild {
+        build(func, search, buckets.then_some(shift));
+        remove_unreachable(func, &Cfg::new(func));
+    }
+    rebuild
+}
+
+/// The block before the root, and its branch, if all it does is to send calldata of fewer than four bytes where selectors
+/// go that match nothing.
+fn skips_size_check(func: &Function, cfg: &Cfg, search: &Search) -> Option<(Block, Inst)> {
+    let &[pred] = cfg.preds(search.root) else { return None };
+    let inst = func.terminator(pred)?;
+    let data = &func.insts[inst];
+    let (Opcode::Brif, [short, enough]) = (data.opcode, data.targets.as_slice()) else { return None };
+    let test = &func.insts[func.def_inst(data.args[0])?];
+    let &[size, four] = test.args.as_slice() else { return None };
+    let asks = test.opcode == Opcode::Ult
+        && func.def_inst(size).is_some_and(|inst| func.insts[inst].opcode == Opcode::Calldatasize)
+        && func.constant(four) == Some(Word::from(4));
+    let same = matches!(leaf_of(func, short), Leaf::Exit(..)) && leaf_of(func, short) == leaf_of(func, &search.default);
+    // Bytes past the end are zero, so a selector that is cut short ends in zero.
+    let whole = search.cases.keys().all(|word| word.byte(0) != 0);
+    // What the root computes it now computes for short calldata too: no promise may rest on the size.
+    let safe = func.blocks[search.root].insts.iter().all(|&inst| {
+        let data = &func.insts[inst];
+        let promised = match data.opcode {
+            Opcode::Sub => true,
+            Opcode::Narrow => func.def_inst(data.args[0]).is_none_or(|def| is_selector(func, def).is_none()),
+            _ => false,
+        };
+        !promised && (data.opcode == Opcode::Brif || data.opcode.effects().is_removable())
+    });
+    (asks && enough.block == search.root && same && whole && safe).then_some((pred, inst))
+}
+
+struct Builder<'a> {
+    func: &'a mut Function,
+    block: Block,
+    pc: Option<Pc>,
+}
+
+impl Builder<'_> {
+    fn iconst(&mut self, word: Word) -> Value {
+        let (inst, value) = new_inst(self.func, Opcode::Iconst, Imm::Word(word), &[], Type::of(&word), self.pc);
+        self.func.blocks[self.block].insts.push(inst);
+        value
+    }
+
+    fn op(&mut self, opcode: Opcode, args: &[Value]) -> Value {
+        match derived_inst(self.func, opcode, args, self.pc) {
+            Some((inst, value)) => {
+                self.func.blocks[self.block].insts.push(inst);
+                value
+            }
+            // Only instructions whose width rule always applies are emitted here.
+            None => args[0],
+        }
+    }
+
+    /// Goes to `then` if `value` is `word`, and goes on in a new block otherwise.
+    fn compare(&mut self, value: Value, word: Word, then: BlockCall) {
+        let constant = self.iconst(word);
+        let equal = self.op(Opcode::Eq, &[value, constant]);
+        let next = self.func.create_block();
+        let data = InstData {
+            opcode: Opcode::Brif,
+            imm: Imm::None,
+            args: vec![equal],
+            targets: vec![then, BlockCall { block: next, args: Vec::new() }],
+            results: Vec::new(),
+            pc: self.pc,
+        };
+        let inst = self.func.create_inst(data, &[]);
+        self.func.blocks[self.block].insts.push(inst);
+        self.block = next;
+    }
+
+    fn jump(&mut self, to: BlockCall) {
+        let inst = new_jump(self.func, to, self.pc);
+        self.func.blocks[self.block].insts.push(inst);
+    }
+
+    /// Compares the selector with each case; the last comparison leaves to `default`.
+    fn chain<'c>(
+        &mut self,
+        selector: Value,
+        cases: impl Iterator<Item = (&'c Word, &'c BlockCall)>,
+        default: &BlockCall,
+    ) {
+        for (&word, call) in cases {
+            self.compare(selector, word, call.clone());
+        }
+        self.jump(default.clone());
+    }
+}
+
+/// Builds the new search at the end of the root: buckets by four bits from `shift + 4` on, or comparisons in a row.
+fn build(func: &mut Function, search: &Search, shift: Option<u16>) {
+    let Some(branch) = func.blocks[search.root].insts.pop() else { return };
+    let pc = func.insts[branch].pc;
+    hoist_constants(func, search);
+    let mut builder = Builder { func, block: search.root, pc };
+    let narrowed = narrowed(builder.func, search);
+    let selector = narrowed.unwrap_or_else(|| {
+        let (inst, value) = new_inst(
+            builder.func,
+            Opcode::Narrow,
+            Imm::None,
+            &[search.selector],
+            Type::new(32).unwrap_or(Type::WORD),
+            pc,
+        );
+        builder.func.blocks[search.root].insts.push(inst);
+        value
+    });
+    let Some(shift) = shift else {
+        builder.chain(selector, search.cases.iter(), &search.default);
+        return;
+    };
+    let shifted = if shift > 0 {
+        let distance = builder.iconst(Word::from(shift));
+        builder.op(Opcode::Shr, &[distance, selector])
+    } else {
+        selector
+    };
+    let mask = builder.iconst(Word::from(0xf0));
+    let hash = builder.op(Opcode::And, &[shifted, mask]);
+    for bucket in 0..16u64 {
+        let cases: Vec<_> =
+            search.cases.iter().filter(|&(&word, _)| bucket_of(word, shift) == bucket as usize).collect();
+        let entry = if cases.is_empty() {
+            search.default.clone()
+        } else {
+            BlockCall { block: builder.func.create_block(), args: Vec::new() }
+        };
+        if bucket < 15 {
+            builder.compare(hash, Word::from(16 * bucket), entry.clone());
+        } else {
+            builder.jump(entry.clone());
+        }
+        if !cases.is_empty() {
+            let around = std::mem::replace(&mut builder.block, entry.block);
+            builder.chain(selector, cases.into_iter(), &search.default);
+            builder.block = around;
+        }
+    }
+}
+
+/// The selector in 32 bits, if the root has it.
+fn narrowed(func: &Function, search: &Search) -> Option<Value> {
+    func.blocks[search.root].insts.iter().find_map(|&inst| {
+        let data = &func.insts[inst];
+        let narrow = data.opcode == Opcode::Narrow && data.args == [search.selector];
+        data.result().filter(|&value| narrow && func.ty(value).bits() == 32)
+    })
+}
+
+/// The constants of the search that others use are made in the root.
+fn hoist_constants(func: &mut Function, search: &Search) {
+    for &block in &search.inner {
+        let constants: Vec<Inst> = func.blocks[block]
+            .insts
+            .iter()
+            .copied()
+            .filter(|&inst| func.insts[inst].opcode == Opcode::Iconst)
+            .collect();
+        func.blocks[search.root].insts.extend(constants);
+    }
+    for &block in &search.inner {
+        func.blocks[block].insts.clear();
+    }
+}
