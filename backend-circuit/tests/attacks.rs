@@ -157,6 +157,101 @@ fn evm_corners_cannot_be_claimed_otherwise() {
     refused(Opcode::Signextend, &[(256, n(31), n(0)), same(n(0xff))]);
     refused(Opcode::Exp, &[same(n(3)), (4, n(5), n(0))]);
     refused(Opcode::Clz, &[(256, n(1), n(0))]);
+    // Indices that are small only modulo the field, or only in one limb.
+    let p = modulus();
+    for alias in [p, p * n(2), p * n(5), n(1) << 128, n(7) << 128] {
+        refused(Opcode::Byte, &[(256, alias + n(31), n(31)), same(n(3))]);
+        refused(Opcode::Signextend, &[(256, alias, n(0)), same(n(0x80ff))]);
+        refused(Opcode::Shl, &[(256, alias + n(1), n(1)), same(n(3))]);
+        refused(Opcode::Shr, &[(256, alias + n(1), n(1)), same(n(3) << 100)]);
+        refused(Opcode::Sar, &[(256, alias + n(1), n(1)), same(min)]);
+    }
+}
+
+/// Writes `value` over a variable and its bits, which are named below `prefix`.
+fn forge_limb(cs: &mut CheckCs<Fr>, prefix: &str, value: U256) {
+    for aux in 0..cs.aux_count() {
+        let Some(name) = cs.aux_name(aux).strip_prefix(prefix).and_then(|name| name.strip_prefix('/')) else {
+            continue;
+        };
+        if name == "value" {
+            cs.assign(aux, from_u256(&value));
+        } else if let Some(bit) = name.strip_prefix("bit ").and_then(|bit| bit.parse::<usize>().ok()) {
+            cs.assign(aux, Fr::from(u64::from(value.bit(bit))));
+        }
+    }
+}
+
+fn forge_variable(cs: &mut CheckCs<Fr>, name: &str, value: Fr) {
+    let aux = (0..cs.aux_count()).find(|&aux| cs.aux_name(aux) == name).unwrap();
+    cs.assign(aux, value);
+}
+
+/// A prover who turns a signed comparison of cold words around and adapts every hint: all the pairs of arcs that the last two
+/// rows might let through, and points on the lines on which one factor of each of them vanishes.
+#[test]
+fn a_signed_comparison_cannot_be_turned_by_choosing_other_arcs() {
+    let middle = n(1) << 127;
+    let full = (n(1) << 128) - n(1);
+    let word = |high: U256, low: U256| (high << 128) | low;
+    let mut pairs = vec![
+        (word(n(5), n(1)), word(n(9), n(0))),
+        (word(middle + n(5), n(1)), word(n(9), n(0))),
+        (word(n(9), n(0)), word(middle + n(5), n(1))),
+        (word(middle, n(0)), word(middle - n(1), full)),
+        (word(full, full), word(n(0), n(0))),
+        (word(full, n(3)), word(full - n(2), n(3))),
+        (word(n(7), n(3)), word(n(7), n(4))),
+        (word(n(7), n(4)), word(n(7), n(4))),
+        (word(full, full), word(full, n(0))),
+    ];
+    // Equal high limbs, with low limbs that make the lines of the two rows meet.
+    for k in 0..40 {
+        pairs.push((word(middle + n(k), n(3 * k + 1)), word(middle + n(k), n(0))));
+        pairs.push((word(middle - n(k), n(0)), word(middle - n(k), n((3 * k).max(1) - 1))));
+        pairs.push((word(n(k), full), word(n(k), full - n(k))));
+    }
+    for (a, b) in pairs {
+        let truth = eval(Opcode::Slt, Imm::None, &[a, b], Some(Type::BOOL)).unwrap();
+        let lie = U256::from(1) - truth;
+        let [a_high, b_high] = [a >> 128, b >> 128].map(|high: U256| from_u256::<Fr>(&high));
+        let [a_low, b_low] = [a, b].map(|word| from_u256::<Fr>(&(word & full)));
+        let flag = from_u256::<Fr>(&lie);
+        let delta = a_high - b_high;
+        let swap = flag * delta;
+        let same = if delta == Fr::from(0) { Fr::from(1) } else { Fr::from(0) };
+        let low = same * (a_low - b_low + from_u256::<Fr>(&(n(1) << 128)) * flag);
+        let alpha = delta - swap - swap + low;
+        let beta = from_u256::<Fr>(&(middle - n(1))) - a_high + swap;
+        let gamma = b_high + swap - from_u256::<Fr>(&middle);
+        let mut attempts = vec![(alpha, beta), (gamma, beta), (alpha, gamma), (gamma, gamma), (beta, alpha)];
+        for x in 0..6 {
+            // On `Y − X = γ − α`, and on `X − Y = γ − β`.
+            attempts.push((Fr::from(x), Fr::from(x) + gamma - alpha));
+            attempts.push((Fr::from(x) + gamma - beta, Fr::from(x)));
+            attempts.push((alpha - gamma + Fr::from(x), Fr::from(x)));
+        }
+        let mut cs = CheckCs::<Fr>::recording();
+        let mut limb = |name: &str, value: U256| {
+            let lc = Lc::alloc(&mut cs, || name.into(), Some(from_u256(&value))).unwrap();
+            Limb::new(lc, LIMB, Some(value))
+        };
+        let a_word = Word::from_pair(256, limb("a 0", a & full), limb("a 1", a >> 128));
+        let b_word = Word::from_pair(256, limb("b 0", b & full), limb("b 1", b >> 128));
+        lower_pure(&mut cs, Opcode::Slt, Imm::None, &[a_word, b_word], Type::BOOL).unwrap();
+        assert_eq!(cs.first_broken(), None);
+        forge_variable(&mut cs, "slt/less", flag);
+        // A product with a constant has no variable; none of the factors is constant here.
+        forge_variable(&mut cs, "slt/swap", swap);
+        forge_variable(&mut cs, "slt/low", low);
+        for (x, y) in attempts {
+            forge_limb(&mut cs, "slt/first", to_u256(&x));
+            forge_limb(&mut cs, "slt/second", to_u256(&y));
+            let broken = cs.first_broken().map(str::to_owned);
+            let broken = broken.unwrap_or_else(|| panic!("{a:x} {b:x}: {lie} accepted with arcs {x:?} {y:?}"));
+            assert!(broken.starts_with("slt/first") || broken.starts_with("slt/second"), "{broken}");
+        }
+    }
 }
 
 /// Writes `value` over the variables of a range-checked word: its limbs and their bits.

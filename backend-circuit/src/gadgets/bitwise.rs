@@ -1,7 +1,5 @@
 //! Bitwise instructions, counting zeros, and choices by the bits of an index.
 
-use std::rc::Rc;
-
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::{Opcode, Word as U256};
@@ -222,27 +220,4 @@ pub fn choose<F: PrimeField, CS: ConstraintSystem<F>>(
         level = next;
     }
     Ok(level.pop().unwrap_or_else(Lc::zero))
-}
-
-/// The low `count` bits of an index, and whether the index is `2^count` or more.
-///
-/// Rows: the index's bits where they are not known (its low limb's, for two limbs), and 2 for the test; no test where the
-/// bound decides.
-///
-/// # Errors
-/// `AssignmentMissing` when the constraint system wants a value that is not known.
-pub fn index_bits<F: PrimeField, CS: ConstraintSystem<F>>(
-    cs: &mut CS,
-    index: &Word<F>,
-    count: usize,
-) -> Result<(Vec<Lc<F>>, Lc<F>), SynthesisError> {
-    let mut cs = cs.namespace(|| "index");
-    let (bits, high): (Rc<[Lc<F>]>, Lc<F>) = match index.as_two() {
-        Some((low, high)) => (low.bits(&mut cs)?, high.lc().clone()),
-        None => (index.bits(&mut cs)?, Lc::zero()),
-    };
-    let low: Vec<Lc<F>> = (0..count).map(|i| bits.get(i).cloned().unwrap_or_else(Lc::zero)).collect();
-    let above = Lc::sum(bits.iter().skip(count).map(|bit| (F::ONE, bit)));
-    let beyond = is_zero_element(&mut cs.namespace(|| "beyond"), &above.plus(&high))?.complement();
-    Ok((low, beyond))
 }

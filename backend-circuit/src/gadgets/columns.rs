@@ -98,6 +98,11 @@ impl<F: PrimeField> Digits<F> {
         (self.window(0, half), self.window(half, self.digits.len()))
     }
 
+    /// The sum of the digits from `from` on, each of which is non-negative.
+    pub(super) fn sum_from(&self, from: usize) -> Lc<F> {
+        Lc::sum(self.digits.iter().skip(from).map(|digit| (F::ONE, digit)))
+    }
+
     fn window(&self, from: usize, to: usize) -> Lc<F> {
         let to = to.min(self.digits.len());
         let from = from.min(to);

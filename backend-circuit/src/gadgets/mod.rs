@@ -12,6 +12,7 @@ pub mod compare;
 mod dispatch;
 pub mod div;
 pub mod exp;
+pub mod index;
 mod lc;
 mod limb;
 pub mod select;

@@ -10,8 +10,9 @@ use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::{Opcode, Word as U256};
 
-use super::bitwise::{index_bits, one_hot};
+use super::bitwise::one_hot;
 use super::compare::sign;
+use super::index::index_bits;
 use super::lc::Lc;
 use super::limb::{LIMB, Limb, NARROW, divide_pow2, low_bits};
 use super::meaning;
@@ -204,9 +205,9 @@ struct Amount<F: PrimeField> {
 }
 
 fn amount_parts<F: PrimeField, CS: ConstraintSystem<F>>(cs: &mut CS, n: &Word<F>) -> Result<Amount<F>, SynthesisError> {
-    let (bits, beyond) = index_bits(cs, n, AMOUNT)?;
-    let flags = one_hot(cs, &bits[FINE..])?;
-    Ok(Amount { fine: bits[..FINE].to_vec(), flags, within: beyond.complement() })
+    let index = index_bits(cs, n, AMOUNT)?;
+    let flags = one_hot(cs, &index.bits[FINE..])?;
+    Ok(Amount { fine: index.bits[..FINE].to_vec(), flags, within: index.within })
 }
 
 /// `2^Σ 2^i bits[i]` if `within`, else zero.
