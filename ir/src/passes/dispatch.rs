@@ -281,16 +281,10 @@ impl Walk<'_> {
                     return Some(sides.into_iter().map(to).collect());
                 }
                 _ if data.opcode.is_terminator() => return None,
-                Opcode::Urem => {
-                    if let (None | Some(Abstract::Selector), Some(&Some(Abstract::Word(modulus)))) =
-                        (args[0], args.get(1))
-                        && let Some(result) = data.result()
+                Opcode::Urem | Opcode::Trunc => {
+                    if let (None | Some(Abstract::Selector), Some(result)) = (args[0], data.result())
+                        && let Some(modulus) = self.modulus(inst, &args)
                     {
-                        let modulus = u64::try_from(modulus).ok().filter(|&n| (1..=LARGEST_MODULUS).contains(&n));
-                        let Some(modulus) = modulus else {
-                            state.at += 1;
-                            continue;
-                        };
                         state.at += 1;
                         let of = |rest: u64| {
                             let mut state = state.clone();
@@ -309,6 +303,17 @@ impl Walk<'_> {
             state.at += 1;
         }
         None
+    }
+
+    /// By what the instruction takes its operand modulo, if that is small.
+    fn modulus(&self, inst: Inst, args: &[Option<Abstract>]) -> Option<u64> {
+        let data = &self.func.insts[inst];
+        let modulus = match (data.opcode, args.get(1)) {
+            (Opcode::Urem, Some(Some(Abstract::Word(modulus)))) => u64::try_from(*modulus).ok()?,
+            (Opcode::Trunc, _) => 1 << self.func.ty(data.result()?).bits().min(63),
+            _ => return None,
+        };
+        (1..=LARGEST_MODULUS).contains(&modulus).then_some(modulus)
     }
 
     /// What the result of an instruction is.
