@@ -28,6 +28,7 @@ use crate::opcode::{Effects, Opcode};
 use crate::passes::edit::{derived_inst, new_inst, new_jump, remove_unreachable};
 use crate::passes::facts::Fact;
 use crate::passes::facts::flow::{Flow, follow};
+use crate::passes::memory::access::Span;
 use crate::passes::memory::known::Known;
 use crate::passes::{Context, Goal};
 use crate::types::Type;
@@ -113,6 +114,41 @@ struct Search {
     reads_memory: bool,
     /// Branches taken on the way to a case, on average times the number of cases.
     branches: u64,
+    /// The copies of the table to memory, if stores of constants can stand for them.
+    copied: Option<Copied>,
+}
+
+/// Copies of entries of a table at the root, and what memory then holds in each case.
+#[derive(Debug)]
+struct Copied {
+    copies: Vec<Inst>,
+    /// Where the words of memory start that the copies write to.
+    chunks: BTreeSet<u32>,
+    /// For each selector the contents of those words.
+    words: BTreeMap<Word, Vec<Word>>,
+}
+
+/// The copies from computed places of data to fixed places of memory in the root, and the words of memory that they touch.
+fn table_copies(func: &Function, root: Block) -> (Vec<Inst>, BTreeSet<u32>) {
+    let small = |value: Value| func.constant(value).and_then(|word| u32::try_from(word).ok()).filter(|&n| n < 1024);
+    let mut copies = Vec::new();
+    let mut chunks = BTreeSet::new();
+    for &inst in &func.blocks[root].insts {
+        let data = &func.insts[inst];
+        if let (Opcode::Datacopy, &[to, from, len]) = (data.opcode, data.args.as_slice())
+            && let (Some(to), Some(len)) = (small(to), small(len))
+            && func.constant(from).is_none()
+            && len > 0
+        {
+            copies.push(inst);
+            chunks.extend((to / 32..=(to + len - 1) / 32).map(|chunk| 32 * chunk));
+        }
+    }
+    (copies, chunks)
+}
+
+fn word_at(memory: &Known, at: u32) -> Option<Word> {
+    memory.constant(Span { from: at, to: at + 32, exact: true }).and_then(|bytes| Word::try_from_be_slice(&bytes))
 }
 
 struct Walk<'a> {
@@ -148,7 +184,7 @@ impl Search {
             budget: BUDGET,
         };
         let mut default: Option<(Leaf, BlockCall)> = None;
-        for (call, _) in walk.run(None)? {
+        for (call, ..) in walk.run(None)? {
             let leaf = leaf_of(func, &call);
             match &default {
                 None => default = Some((leaf, call)),
@@ -158,18 +194,50 @@ impl Search {
         }
         let (default_leaf, default) = default?;
         let mut cases = BTreeMap::new();
+        let mut words: BTreeMap<Word, Option<Vec<Word>>> = BTreeMap::new();
         let mut branches = 0;
+        let (copies, chunks) = table_copies(func, root);
         for word in walk.found.clone() {
             let leaves = walk.run(Some(word))?;
-            let [(call, passed)] = leaves.as_slice() else { return None };
+            let [(call, passed, memory)] = leaves.as_slice() else { return None };
             if leaf_of(func, call) != default_leaf {
                 branches += passed;
                 cases.insert(word, call.clone());
+                words.insert(word, chunks.iter().map(|&at| word_at(memory.as_ref()?, at)).collect());
             }
         }
         let Walk { inner, reads_memory, .. } = walk;
-        let search = Self { root, selector, cases, default, inner, reads_memory, branches };
+        let words: Option<BTreeMap<Word, Vec<Word>>> =
+            words.into_iter().map(|(word, contents)| Some((word, contents?))).collect();
+        let forgets = matches!(default_leaf, Leaf::Exit(..)) && !cx.observes_msize();
+        let replaced = words.filter(|_| forgets && reads_memory && !copies.is_empty());
+        let copied = replaced.map(|words| Copied { copies, chunks, words });
+        let mut search = Self { root, selector, cases, default, inner, reads_memory, branches, copied };
+        if search.copied.as_ref().is_some_and(|copied| search.keeps_reads(func, &copied.copies)) {
+            search.copied = None;
+        }
         search.stands_alone(func, cfg).then_some(search)
+    }
+
+    /// Whether something that the root reads from memory matters after the search, or to an effect other than `copies`.
+    fn keeps_reads(&self, func: &Function, copies: &[Inst]) -> bool {
+        let mut read: SecondaryMap<Value, bool> = SecondaryMap::new();
+        for &inst in &func.blocks[self.root].insts {
+            let data = &func.insts[inst];
+            let effects = data.opcode.effects();
+            let uses = data.args.iter().any(|&value| read[value]);
+            if uses && !effects.is_removable() && !data.opcode.is_terminator() && !copies.contains(&inst) {
+                return true;
+            }
+            for &result in &data.results {
+                read[result] = uses || effects.has(Effects::READS_MEMORY);
+            }
+        }
+        let elsewhere = func.layout.iter().filter(|&block| *block != self.root && !self.inner.contains(block));
+        let mut insts = elsewhere.flat_map(|&block| &func.blocks[block].insts);
+        let mut calls = self.cases.values().chain([&self.default]);
+        insts.any(|&inst| func.insts[inst].uses().any(|value| read[value]))
+            || calls.any(|call| call.args.iter().any(|&value| read[value]))
     }
 
     /// Whether nobody enters the search but by its root, and nobody needs what it computes but constants.
@@ -211,17 +279,18 @@ fn leaf_of(func: &Function, call: &BlockCall) -> Leaf {
 impl Walk<'_> {
     /// Executes the search on a selector, or on any that it does not know. The places where it ends, each with how many
     /// branches led there; `None` if this is no search.
-    fn run(&mut self, selector: Option<Word>) -> Option<Vec<(BlockCall, u64)>> {
+    fn run(&mut self, selector: Option<Word>) -> Option<Vec<Ended>> {
         let call = BlockCall { block: self.root, args: Vec::new() };
         let start = State { call, at: 0, values: BTreeMap::new(), memory: self.memory.clone() };
         let mut work = vec![(start, 0)];
-        let mut leaves: Vec<(BlockCall, u64)> = Vec::new();
+        let mut leaves: Vec<Ended> = Vec::new();
         while let Some((mut state, passed)) = work.pop() {
             let block = state.call.block;
             let entry = state.call.clone();
             let fresh = state.at == 0;
+            let before = state.memory.clone();
             if fresh && block != self.root && !self.may_be_inner(block) {
-                note(&mut leaves, entry, passed);
+                note(&mut leaves, entry, passed, before);
                 continue;
             }
             let read_before = std::mem::take(&mut self.reads_memory);
@@ -232,7 +301,7 @@ impl Walk<'_> {
                 if block == self.root || !fresh {
                     return None;
                 }
-                note(&mut leaves, entry, passed);
+                note(&mut leaves, entry, passed, before);
                 continue;
             };
             if block != self.root {
@@ -367,9 +436,13 @@ impl Walk<'_> {
     }
 }
 
-fn note(leaves: &mut Vec<(BlockCall, u64)>, call: BlockCall, passed: u64) {
-    if !leaves.iter().any(|(known, _)| *known == call) {
-        leaves.push((call, passed));
+/// Where an execution of the search ends, after how many branches, with what in memory (if always the same).
+type Ended = (BlockCall, u64, Option<Known>);
+
+fn note(leaves: &mut Vec<Ended>, call: BlockCall, passed: u64, memory: Known) {
+    match leaves.iter_mut().find(|(known, ..)| *known == call) {
+        Some((_, _, known)) => *known = known.take().filter(|known| *known == memory),
+        None => leaves.push((call, passed, Some(memory))),
     }
 }
 
@@ -519,6 +592,7 @@ fn build(func: &mut Function, search: &Search, shift: Option<u16>) {
     let Some(branch) = func.blocks[search.root].insts.pop() else { return };
     let pc = func.insts[branch].pc;
     hoist_constants(func, search);
+    let search = &store_constants(func, search, pc);
     let mut builder = Builder { func, block: search.root, pc };
     let narrowed = narrowed(builder.func, search);
     let selector = narrowed.unwrap_or_else(|| {
@@ -564,6 +638,34 @@ fn build(func: &mut Function, search: &Search, shift: Option<u16>) {
             builder.block = around;
         }
     }
+}
+
+/// Puts stores of constants on the way to each case in the place of copies of the table: most are dead.
+fn store_constants(func: &mut Function, search: &Search, pc: Option<Pc>) -> Search {
+    let mut cases = search.cases.clone();
+    if let Some(Copied { copies, chunks, words }) = &search.copied {
+        func.blocks[search.root].insts.retain(|inst| !copies.contains(inst));
+        for (selector, call) in &mut cases {
+            let block = func.create_block();
+            let contents = words.get(selector).map_or(&[][..], Vec::as_slice);
+            let mut builder = Builder { func, block, pc };
+            for (&at, &word) in chunks.iter().zip(contents) {
+                let (address, word) = (builder.iconst(Word::from(at)), builder.iconst(word));
+                let data = InstData {
+                    opcode: Opcode::Mstore,
+                    imm: Imm::None,
+                    args: vec![address, word],
+                    targets: Vec::new(),
+                    results: Vec::new(),
+                    pc,
+                };
+                let store = builder.func.create_inst(data, &[]);
+                builder.func.blocks[block].insts.push(store);
+            }
+            builder.jump(std::mem::replace(call, BlockCall { block, args: Vec::new() }));
+        }
+    }
+    Search { cases, copied: None, default: search.default.clone(), inner: search.inner.clone(), ..*search }
 }
 
 /// The selector in 32 bits, if the root has it.

@@ -431,6 +431,22 @@ fn dispatch_replaces_a_table_in_the_code() {
 }
 
 #[test]
+fn dispatch_replaces_a_table_that_memory_still_shows() {
+    // One function returns what the table left in memory, the other does not look.
+    let shows =
+        TABLE.replace("block3:\n    return_words 32, v6", "block3:\n    v20: u6 = iconst 32\n    return v0, v20");
+    let by_bits = shows.replace("v5: u2 = urem v3, v4", "v5: u1 = trunc v3");
+    for (text, goal) in [(&shows, Goal::Evm), (&shows, Goal::Circuit), (&by_bits, Goal::Evm)] {
+        let changed = searched(text, goal, [0x00aa_0001, 0x00aa_0002, 0xaa00_0100].into_iter()).to_string();
+        assert!(!changed.contains("datacopy") && changed.matches("mstore").count() == 1, "{changed}");
+    }
+    // What was read of the table is returned: the table stays.
+    let read = TABLE.replace("block3:\n    return_words 32, v6", "block3:\n    return_words 32, v11");
+    let changed = searched(&read, Goal::Evm, [0x00aa_0001, 0x00aa_0002].into_iter()).to_string();
+    assert!(changed.contains("datacopy") && changed.contains("mload"), "{changed}");
+}
+
+#[test]
 fn dispatch_drops_a_size_check_that_the_search_repeats() {
     let check = "block0:
     v0: u64 = calldatasize
