@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use revm::context_interface::{ContextTr, Host as _, JournalTr};
+use revm::context_interface::{Cfg, ContextTr, Host as _, JournalTr};
 use revm::handler::{EthFrame, EvmTr, FrameResult, ItemOrResult, MainnetContext};
 use revm::interpreter::interpreter_action::FrameInit;
 use revm::interpreter::{
@@ -124,8 +124,13 @@ impl<'m> Run<'m> {
     fn run_frame(&mut self, evm: &mut MainnetEvm<Context<'_>>) -> Result<ItemOrResult<FrameInit, FrameResult>, Error> {
         let Some(Some(machine)) = self.frames.last_mut() else { return evm.frame_run().map_err(revm_error) };
         let before = machine.steps();
-        let event = machine.run(&mut Journal(&mut evm.ctx), &mut ())?;
+        let mut event = machine.run(&mut Journal(&mut evm.ctx), &mut ())?;
         self.step_limit = self.step_limit.saturating_sub(machine.steps() - before);
+        if let Event::Foreign(Foreign::Create(create)) = &event
+            && create.init_code.len() > evm.ctx.cfg().max_initcode_size()
+        {
+            event = Event::Halt(Halt::Trap, Vec::new());
+        }
         let action = match event {
             Event::Halt(halt, data) => {
                 let result = match halt {

@@ -3,11 +3,14 @@
 
 mod oracle;
 
-use oracle::{Compared, GAS, Random, World, compare, contracts, random_call};
+use oracle::{Compared, GAS, Random, World, compare, contracts, random_call, with_corpus};
 use zvm_frontend::{LiftOptions, lift};
 use zvm_ir::{Halt, Word};
 
-#[test]
+fn main() {
+    with_corpus(&[("corpus_contracts_agree_with_revm", corpus_contracts_agree_with_revm)]);
+}
+
 fn corpus_contracts_agree_with_revm() {
     let only = std::env::var("ZVM_ONLY").unwrap_or_default();
     let calls: usize = std::env::var("ZVM_CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);

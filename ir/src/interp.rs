@@ -100,7 +100,7 @@ pub struct ForeignCall {
 pub struct ForeignCreate {
     /// The wei that it starts with.
     pub value: Word,
-    /// The code that is run to create it.
+    /// The code that is run to create it. Beyond the fork's limit (EIP-3860) the program traps: the driver's to decide.
     pub init_code: Vec<u8>,
     /// What its address depends on besides the code (EIP-1014); `None` for the creator's nonce.
     pub salt: Option<Word>,
@@ -169,9 +169,6 @@ fn at(pc: Option<Pc>) -> String {
 /// The largest number of functions of the module that may be active at once. The EVM's stack of 1024 words stops a
 /// recursion earlier.
 pub const CALL_DEPTH_LIMIT: usize = 1024;
-
-/// The largest size of creation code in bytes (EIP-3860).
-pub const INIT_CODE_LIMIT: usize = 49_152;
 
 /// Runs a verified module.
 ///
@@ -604,9 +601,6 @@ impl<'a> Machine<'a> {
     fn foreign_create(&mut self, data: &'a InstData, args: &[Word], salt: Option<Word>) -> Result<Effect, InterpError> {
         let pc = data.pc;
         let &[value, offset, len, ..] = args else { return Err(InterpError::Malformed { pc }) };
-        if len > Word::from(INIT_CODE_LIMIT) {
-            return Ok(Effect::Stop(Event::Halt(Halt::Trap, Vec::new())));
-        }
         let init_code = self.memory.read(offset, len).map_err(|_| InterpError::MemoryLimit { pc })?;
         self.pending = Some(Pending { data, out: (Word::ZERO, Word::ZERO) });
         Ok(Effect::Stop(Event::Foreign(Foreign::Create(ForeignCreate { value, init_code, salt }))))

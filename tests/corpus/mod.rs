@@ -26,7 +26,7 @@ pub(crate) fn trial(name: &str, file: &str, test: impl FnOnce(&Path) -> Result<(
             Trial::test(name, move || Err(format!("{file} is not in the corpus, and CI=true").into()))
         }
         None => {
-            println!("skipped: {name} needs {file} of the corpus (ZVM_CORPUS, or ../shared/corpus)");
+            eprintln!("skipped: {name} needs {file} of the corpus (ZVM_CORPUS, or ../shared/corpus)");
             Trial::test(name, || Ok(())).with_ignored_flag(true)
         }
     }

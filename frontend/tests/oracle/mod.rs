@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use libtest_mimic::{Arguments, Trial};
 use revm::bytecode::opcode::OpCode;
 use revm::bytecode::{Bytecode, opcode};
 use revm::context::result::{ExecutionResult, HaltReason};
@@ -233,16 +234,26 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).expect("hex")).collect()
 }
 
-/// The folder of the corpus. `None`, with a note, where it is absent; in CI it must be there.
-pub(crate) fn corpus() -> Option<PathBuf> {
-    let path = std::env::var_os("ZVM_CORPUS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus"), PathBuf::from);
-    if path.join("contracts").is_dir() {
-        return Some(path);
+fn corpus() -> PathBuf {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    std::env::var_os("ZVM_CORPUS").map_or_else(beside, PathBuf::from)
+}
+
+/// Runs tests that need the corpus. Where it is absent they count as ignored, unless `CI=true`: then they fail.
+pub(crate) fn with_corpus(tests: &[(&str, fn())]) {
+    let ci = std::env::var("CI").as_deref() == Ok("true");
+    let present = corpus().join("contracts").is_dir();
+    if !present {
+        eprintln!("skipped: no corpus at {} (ZVM_CORPUS, or ../shared/corpus)", corpus().display());
     }
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "the corpus must be at {}", path.display());
-    eprintln!("skipped: no corpus (set ZVM_CORPUS)");
-    None
+    let trial = |&(name, test): &(&str, fn())| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(!present && !ci)
+    };
+    libtest_mimic::run(&Arguments::from_args(), tests.iter().map(trial).collect()).exit();
 }
 
 /// One contract of the corpus.
@@ -253,8 +264,7 @@ pub(crate) struct Contract {
 }
 
 pub(crate) fn contracts() -> Vec<Contract> {
-    let Some(corpus) = corpus() else { return Vec::new() };
-    let mut paths: Vec<_> = std::fs::read_dir(corpus.join("contracts"))
+    let mut paths: Vec<_> = std::fs::read_dir(corpus().join("contracts"))
         .expect("the folder can be read")
         .map(|entry| entry.expect("an entry").path())
         .collect();
@@ -278,8 +288,7 @@ pub(crate) type SuiteProgram = (String, World, BTreeSet<Vec<u8>>);
 
 /// The code in the public EVM suites, each distinct one once.
 pub(crate) fn suite_programs() -> Vec<SuiteProgram> {
-    let Some(corpus) = corpus() else { return Vec::new() };
-    let mut pending = vec![corpus.join("ethereum-tests")];
+    let mut pending = vec![corpus().join("ethereum-tests")];
     let mut files = Vec::new();
     while let Some(folder) = pending.pop() {
         for entry in std::fs::read_dir(folder).expect("the folder can be read") {
