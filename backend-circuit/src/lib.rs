@@ -8,6 +8,7 @@
 //! | slots in a step | [`plan`], [`step`] |
 //! | what instructions cost | [`costs`], [`mod@reference`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
+//! | circuits and witnesses for other tools | [`export`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
 //! | proving and verifying | [`prover`] over [`nova`] |
 //!
@@ -20,6 +21,7 @@ pub mod cs;
 pub mod digest;
 pub mod error;
 pub mod execute;
+pub mod export;
 pub mod field;
 pub mod gadgets;
 pub mod input;

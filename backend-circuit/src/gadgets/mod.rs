@@ -12,10 +12,13 @@ pub mod compare;
 mod dispatch;
 pub mod div;
 pub mod exp;
+pub mod forms;
 pub mod index;
+pub mod keccak;
 mod lc;
 mod limb;
 pub mod select;
+pub mod sha256;
 pub mod shift;
 mod word;
 
