@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod deploy;
 mod ir;
 mod json;
 mod output;
@@ -45,6 +46,8 @@ enum Command {
     Compile(compile::Compile),
     /// Print the IR of a program, or check a file of ZVM text and print it back.
     Ir(ir::Ir),
+    /// Run the constructor of a contract, for its runtime code and its state.
+    Deploy(deploy::Deploy),
     /// Run a call in one executor, or in all and compare.
     Run(run::Run),
     /// Prove that a call has the outcome that running it gives.
@@ -241,6 +244,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Check(command) => command.run(&output),
         Command::Compile(command) => command.run(&output),
         Command::Ir(command) => command.run(&output),
+        Command::Deploy(command) => command.run(&output),
         Command::Run(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),
         Command::Verify(command) => command.run(&output),

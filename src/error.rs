@@ -10,7 +10,7 @@ use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::prover;
 use zvm_backend_evm::LowerError;
 use zvm_frontend::LiftError;
-use zvm_ir::outcome::Address;
+use zvm_ir::outcome::{Address, Halt};
 use zvm_ir::passes::BrokenModule;
 use zvm_ir::{InterpError, ParseError, Pc, VerifyError, Word};
 
@@ -225,6 +225,20 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// There is no creation code to deploy.
+    #[error("{path}: no creation code")]
+    NoCreation {
+        /// The file.
+        path: String,
+    },
+    /// A constructor did not return.
+    #[error("the constructor {}", failure(*halt, data))]
+    ConstructorFailed {
+        /// How it halted.
+        halt: Halt,
+        /// What it reverted with.
+        data: Vec<u8>,
+    },
     /// A command that takes one call was given another number.
     #[error("one call is expected, {found} were given")]
     OneCall {
@@ -295,6 +309,10 @@ pub enum Error {
     },
 }
 
+fn failure(halt: Halt, data: &[u8]) -> String {
+    if halt == Halt::Revert { format!("reverts with 0x{}", hex::encode(data)) } else { "traps".to_owned() }
+}
+
 fn lines(errors: &[VerifyError]) -> String {
     errors.iter().take(20).map(|error| format!("\n  {error}")).collect()
 }
@@ -355,6 +373,8 @@ impl Error {
             Self::NoCall { .. } => "ZV0806",
             Self::TwoCalls { .. } => "ZV0807",
             Self::OneCall { .. } => "ZV0808",
+            Self::NoCreation { .. } => "ZV0715",
+            Self::ConstructorFailed { .. } => "ZV0911",
             Self::OutOfGas { .. } => "ZV0901",
             Self::EnvRange { .. } => "ZV0902",
             Self::Precompile(_) => "ZV0903",
@@ -385,8 +405,9 @@ impl Error {
             Self::Circuit(error) => circuit_exit(error),
             Self::Proof { source, .. } if source.is_unreadable() => Exit::Usage,
             Self::Proof { .. } => Exit::No,
-            // The compiler contradicts itself.
-            Self::Broken(_)
+            // The constructor says no, or the compiler contradicts itself.
+            Self::ConstructorFailed { .. }
+            | Self::Broken(_)
             | Self::StagesDiffer { .. }
             | Self::Interp(InterpError::Eval { .. } | InterpError::Malformed { .. }) => Exit::No,
             Self::Io { .. }
@@ -414,6 +435,7 @@ impl Error {
             | Self::NoCall { .. }
             | Self::TwoCalls { .. }
             | Self::OneCall { .. }
+            | Self::NoCreation { .. }
             | Self::EnvRange { .. }
             | Self::Precompile(_)
             | Self::Revm(_) => Exit::Usage,
@@ -441,6 +463,8 @@ impl Error {
             Self::Argument { .. } => "numbers are decimal or 0x-hex, bytes and addresses 0x-hex, lists `[1,2]`",
             Self::NoCall { .. } => "for example `--calldata 0x…`, or `--sig 'transfer(address,uint256)' 0x… 1000`",
             Self::TwoCalls { .. } => "give one of them",
+            Self::NoCreation { .. } => "give a compiler's output that has it, or `--creation 0x…`",
+            Self::ConstructorFailed { .. } => "its arguments follow INPUT; `--value` and `--caller` say who pays what",
             Self::OutOfGas { .. } => {
                 "the program may not halt on this input, or uses a memory offset that no execution can pay for"
             }

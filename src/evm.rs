@@ -58,6 +58,8 @@ pub struct Trace {
     pub instructions: u64,
     /// Every jump that was taken: position of the JUMP or JUMPI, position of the JUMPDEST.
     pub jumps: BTreeSet<(Pc, Pc)>,
+    /// How many jumps were taken.
+    pub taken: u64,
     /// How often each instruction was executed, by its position.
     pub counts: BTreeMap<Pc, u64>,
 }
@@ -376,6 +378,7 @@ impl<CTX> Inspector<CTX, EthInterpreter> for Recorder {
         let after = interp.bytecode.pc();
         if matches!(op, opcode::JUMP | opcode::JUMPI) && interp.bytecode.is_not_end() && after != pc + 1 {
             self.trace.jumps.insert((pc as Pc, after as Pc));
+            self.trace.taken += 1;
         }
     }
 }

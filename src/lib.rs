@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod call;
+pub mod deploy;
 pub mod disassembly;
 pub mod error;
 pub mod evm;

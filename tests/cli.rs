@@ -99,6 +99,35 @@ fn check_reports_both_rings() {
 }
 
 #[test]
+fn deploy_writes_runtime_code_and_state() {
+    let folder = folder();
+    let state = folder.path().join("state.json");
+    let state = state.to_str().expect("UTF-8");
+    // The constructor stores its argument, and the runtime code that it returns loads it: sload(0).
+    let creation = "0x6020601d5f395f515f55600960145f3960095ff3 5f545f5260205ff3fe".replace(' ', "");
+    let code = "0x5f545f5260205ff3fe";
+    let deploy =
+        |args: &[&str]| run(&[&["deploy", code, "--creation", &creation, "-o", state, "--json"], args].concat());
+    let output = deploy(&["--sig", "constructor(uint256)", "77"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    has_fields(&document(&output), &["address", "gas", "runtime_bytes", "state", "runtime"]);
+    let runtime = std::fs::read_to_string(folder.path().join("runtime.hex")).expect("runtime.hex");
+    let output = run(&["run", runtime.trim(), "--calldata", "0x", "--state", state, "--executor", "evm", "--json"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    assert_eq!(document(&output)["executors"]["evm"]["data"], json!(format!("0x{:064x}", 77)));
+
+    // Arguments of another number or type, a constructor that reverts, and nothing to deploy.
+    assert_eq!(exit(&deploy(&["--sig", "constructor(uint256)"])), 2);
+    assert_eq!(exit(&deploy(&["--sig", "constructor(uint256)", "x"])), 2);
+    let reverts = run(&["deploy", code, "--creation", "0x60aa5f5360015ffd", "-o", state]);
+    assert_eq!(exit(&reverts), 1);
+    assert!(errors(&reverts).contains("reverts with 0xaa"), "{}", errors(&reverts));
+    assert_eq!(exit(&run(&["deploy", code, "-o", state])), 2);
+    // An example, with nothing given.
+    assert_eq!(exit(&run(&["deploy", &collatz(), "-o", state])), 0);
+}
+
+#[test]
 fn run_compares_all_executors() {
     let output = run(&["run", &collatz(), "--sig", "steps", "6", "--json"]);
     assert_eq!(exit(&output), 0, "{}", errors(&output));

@@ -1,7 +1,7 @@
 //! Calls of a contract: typed by its interface, random and corner values, always the same for the same seed.
 
 use alloy_dyn_abi::{DynSolType, DynSolValue, JsonAbiExt, Specifier};
-use alloy_json_abi::{Function, JsonAbi};
+use alloy_json_abi::{Constructor, Function, JsonAbi};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -46,6 +46,20 @@ impl Generator {
         }
         let payable = function.state_mutability == alloy_json_abi::StateMutability::Payable;
         let value = if self.rng.random_ratio(1, if payable { 2 } else { 40 }) { self.word(96) } else { Word::ZERO };
+        Call { calldata, env: self.env(value) }
+    }
+
+    /// The arguments of a constructor, encoded, with who deploys and the value. Now and then all are zero.
+    pub(crate) fn construction(&mut self, constructor: Option<&Constructor>) -> Call {
+        let inputs = constructor.map(|constructor| constructor.inputs.as_slice()).unwrap_or_default();
+        let types = inputs.iter().map(|input| input.resolve().expect("a type that the compiler wrote"));
+        let values: Vec<_> = types.map(|ty: DynSolType| self.value(&ty, 0)).collect();
+        let mut calldata = DynSolValue::Tuple(values).abi_encode_params();
+        if self.rng.random_ratio(1, 8) {
+            calldata.fill(0);
+        }
+        let payable = constructor.is_some_and(|it| it.state_mutability == alloy_json_abi::StateMutability::Payable);
+        let value = if payable { self.word(64) } else { Word::ZERO };
         Call { calldata, env: self.env(value) }
     }
 
