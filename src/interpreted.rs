@@ -48,7 +48,7 @@ impl Evm {
         let first = self.prepare(&mut evm, calldata, env)?;
         let program = EvmAddress::from(env.address);
         let mut run = Run { module, env, program, step_limit, gas: self.gas_limit(), frames: Vec::new() };
-        let result = run.to_end(&mut evm, first)?;
+        let result = run.finish(&mut evm, first)?;
         self.finish(Ok(result), &mut evm)
     }
 }
@@ -67,7 +67,7 @@ struct Run<'m> {
 }
 
 impl<'m> Run<'m> {
-    fn to_end(&mut self, evm: &mut MainnetEvm<Context<'_>>, first: FrameInit) -> Result<FrameResult, Error> {
+    fn finish(&mut self, evm: &mut MainnetEvm<Context<'_>>, first: FrameInit) -> Result<FrameResult, Error> {
         let mut next = ItemOrResult::Item(first);
         loop {
             let result = match next {

@@ -259,7 +259,7 @@ impl Search {
         }
         let needed = |value: &Value| home[*value] && private(*value);
         entered
-            && !leaves.clone().any(|call| within(call.block) || call.args.iter().any(|value| needed(value)))
+            && !leaves.clone().any(|call| within(call.block) || call.args.iter().any(&needed))
             && !func.layout.iter().filter(|&&block| !self.inner.contains(&block)).any(|&block| {
                 func.blocks[block].insts.iter().any(|&inst| func.insts[inst].uses().any(|value| needed(&value)))
             })
