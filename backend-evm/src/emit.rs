@@ -170,7 +170,9 @@ struct Straight {
 /// Turns the ends of pieces into jumps, except where the target comes next.
 fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
     let mut out = Vec::with_capacity(placed.len());
+    let mut before: BTreeSet<Label> = BTreeSet::new();
     for (at, this) in placed.iter().enumerate() {
+        before.insert(this.piece.label);
         let next = placed.get(at + 1).map(|next| next.piece.label);
         let mut code = this.piece.code.clone();
         let pc = this.piece.end_pc;
@@ -189,7 +191,7 @@ fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
                 goto(&mut code, zero);
             }
             End::Branch { nonzero, zero } => {
-                let (taken, fallen) = branch(&mut code, nonzero, zero, next, pc);
+                let (taken, fallen) = branch(&mut code, (nonzero, zero), next, &before, pc);
                 code.push(MachineInst { op: MachineOp::PushLabel(taken), pc });
                 code.push(MachineInst { op: MachineOp::Plain(opcodes::JUMPI), pc });
                 goto(&mut code, fallen);
@@ -203,9 +205,9 @@ fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
 /// Decides which way a branch jumps, rewriting the end of the condition: JUMPI asks only whether it is zero.
 fn branch(
     code: &mut Vec<MachineInst>,
-    mut nonzero: Label,
-    mut zero: Label,
+    (mut nonzero, mut zero): (Label, Label),
     next: Option<Label>,
+    before: &BTreeSet<Label>,
     pc: Option<Pc>,
 ) -> (Label, Label) {
     let last = |code: &[MachineInst]| match code.last().map(|inst| inst.op) {
@@ -216,7 +218,9 @@ fn branch(
         code.pop();
         core::mem::swap(&mut nonzero, &mut zero);
     }
-    if Some(nonzero) != next {
+    // Of two sides that are elsewhere, the one that goes back is the next round of a loop: the branch itself goes there.
+    let turns_back = before.contains(&zero) && !before.contains(&nonzero);
+    if Some(nonzero) != next && !turns_back {
         return (nonzero, zero);
     }
     let opposite = match last(code) {

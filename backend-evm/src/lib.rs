@@ -1,7 +1,9 @@
 //! Lowers ZVM IR to EVM bytecode.
 //!
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
-//! what needs scratch memory) → [`normal`] (no critical edges, no trivial parameters) → [`liveness`] → [`stackify`] (values
+//! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial parameters) →
+//! [`shared`] (long constants used often, for size) →
+//! [`liveness`] → [`stackify`] (values
 //! to stack slots) → [`layout`] (block order, fall-through, cold blocks last) → [`emit`] (addresses, constants, data).
 //! [`checker`] proves, independently of the last four, that the emitted bytes do what the legalized IR says.
 //!
@@ -12,6 +14,7 @@ mod bounds;
 pub mod checker;
 mod constant;
 mod emit;
+mod exits;
 mod fork;
 mod layout;
 mod legalize;
@@ -22,6 +25,7 @@ mod memory;
 mod normal;
 pub mod opcodes;
 mod selection;
+mod shared;
 mod stackify;
 
 use zvm_ir::{Module, Opcode, Pc, VerifyError};
@@ -127,6 +131,9 @@ fn at(pc: Option<Pc>) -> String {
     pc.map(|pc| format!(" (pc {pc:#06x})")).unwrap_or_default()
 }
 
+/// The longest code that an account can hold, in bytes (EIP-170).
+const CODE_SIZE_LIMIT: usize = 24_576;
+
 /// Lowers a module to EVM bytecode. The same module and options give the same bytes.
 ///
 /// # Errors
@@ -135,7 +142,26 @@ fn at(pc: Option<Pc>) -> String {
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> {
     zvm_ir::verify(module).map_err(LowerError::Invalid)?;
     let plan = memory::plan(module);
-    let legal = normal::normalize(&legalize::legalize(module, &plan, options.fork)?);
+    let mut legal = legalize::legalize(module, &plan, options.fork)?;
+    if options.optimize == Optimize::Gas {
+        legal.funcs.values_mut().for_each(exits::duplicate);
+    }
+    let legal = normal::normalize(&legal);
+    let mut short = legal.clone();
+    let lowered = finish(legal, plan, options)?;
+    // Gas comes first while the code fits an account.
+    let tight = options.optimize == Optimize::Size || lowered.code.len() > CODE_SIZE_LIMIT;
+    if tight && shared::share(&mut short, options) {
+        let shorter = finish(short, plan, options)?;
+        if shorter.code.len() < lowered.code.len() {
+            return Ok(shorter);
+        }
+    }
+    Ok(lowered)
+}
+
+/// Schedules and emits a legalized module.
+fn finish(legal: Module, plan: memory::MemoryPlan, options: &Options) -> Result<Lowered, LowerError> {
     let program = stackify::stackify(&legal, &plan, options, true)?;
     let lowered = emit::emit(legal, program, plan, options);
     if lowered.fits_tables() {

@@ -3,7 +3,7 @@
 use zvm_ir::{Block, BlockCall, Inst, Opcode, Value};
 
 use super::schedule::Scheduler;
-use super::{Failure, Slot, TemplateSlot, is_exact_edge};
+use super::{Failure, Slot, TemplateSlot, is_exact_edge, same_cycle};
 use crate::liveness::ValueSet;
 use crate::machine::{End, MachineOp};
 use crate::opcodes;
@@ -75,7 +75,14 @@ impl Scheduler<'_> {
         self.pop_dead();
         let condition = data.args.first().map(|&arg| self.operand(arg));
         let condition = condition.ok_or_else(|| self.internal("a branch has no condition"))?;
-        self.prepare(&[condition], false)?;
+        match self.frame_of_next_round(inst) {
+            Some(mut goal) if self.mode.lazy => {
+                self.define_slots(&[condition])?;
+                goal.push(condition);
+                self.arrange_exactly(&goal)?;
+            }
+            _ => drop(self.prepare(&[condition], false)?),
+        }
         self.pc = data.pc;
         self.stack.pop();
         if let Slot::Value(value) = condition
@@ -90,6 +97,53 @@ impl Scheduler<'_> {
             }
         }
         Ok(End::Branch { nonzero: self.label(then.block)?, zero: self.label(otherwise.block)? })
+    }
+
+    /// For a branch that leaves a loop or goes on to its next round, the frame that the next round expects, if whatever
+    /// comes after the loop finds all it needs in it. With that frame the branch itself jumps back.
+    fn frame_of_next_round(&self, inst: Inst) -> Option<Vec<Slot>> {
+        let [then, otherwise] = &self.function.insts[inst].targets[..] else { return None };
+        if !self.spills.is_empty() || self.stack.len() > self.cx.options.fork.reach() {
+            return None;
+        }
+        [(then, otherwise), (otherwise, then)].into_iter().find_map(|(edge, exit)| {
+            let back = self.only_jump(edge.block)?;
+            let header = back.block;
+            if !same_cycle(&self.cx.cfg, self.block, header) || same_cycle(&self.cx.cfg, self.block, exit.block) {
+                return None;
+            }
+            let params = &self.function.blocks[header].params;
+            let mut goal = Vec::new();
+            for slot in self.templates[header].as_ref()? {
+                let slot = match *slot {
+                    TemplateSlot::Junk => return None,
+                    TemplateSlot::Return => Slot::Return,
+                    TemplateSlot::Value(value) => match params.iter().position(|&param| param == value) {
+                        Some(at) => self.operand(*back.args.get(at)?),
+                        None => Slot::Value(value),
+                    },
+                };
+                // What is made anew, or there twice, would have to be made on the edge all the same.
+                if matches!(slot, Slot::Made(_)) || goal.contains(&slot) {
+                    return None;
+                }
+                goal.push(slot);
+            }
+            let found = |value: Value| goal.contains(&Slot::Value(value));
+            let returns = self.cx.facts.needs[self.cx.func].returns[exit.block];
+            let all = self.cx.live.live_in[exit.block].iter().all(found);
+            (all && (!returns || goal.contains(&Slot::Return))).then_some(goal)
+        })
+    }
+
+    /// The jump of a block that does nothing else.
+    fn only_jump(&self, block: Block) -> Option<&BlockCall> {
+        let data = &self.function.insts[self.function.terminator(block)?];
+        let alone = self.function.blocks[block].insts.iter().all(|&inst| {
+            let data = &self.function.insts[inst];
+            matches!(select(data.opcode, data.args.len()), Selection::Remade | Selection::Alias | Selection::Jump)
+        });
+        if alone { data.targets.first() } else { None }
     }
 
     /// The stack as it is, for a block that is reached from here only.

@@ -248,9 +248,18 @@ fn schedule_function(
 /// The expected cost of a function, to compare schedules of the same function.
 fn cost(options: &Options, code: &FunctionCode) -> u64 {
     let mut total = 0;
+    let mut before: BTreeSet<Label> = BTreeSet::new();
     for (piece, &weight) in code.pieces.iter().zip(&code.weights) {
-        for inst in &piece.code {
-            let (gas, bytes) = (u64::from(gas(inst.op)), crate::constant::bytes(inst.op, options.fork) as u64);
+        before.insert(piece.label);
+        // Going back to an earlier block takes a jump of its own, unless there is nothing else to do on the way.
+        let jump = match piece.end {
+            End::Goto(to) if before.contains(&to) && !piece.code.is_empty() => {
+                &[MachineOp::PushLabel(to), MachineOp::Plain(opcodes::JUMP)][..]
+            }
+            End::Goto(_) | End::Closed | End::Branch { .. } | End::Table(_) => &[],
+        };
+        for inst in piece.code.iter().map(|inst| inst.op).chain(jump.iter().copied()) {
+            let (gas, bytes) = (u64::from(gas(inst)), crate::constant::bytes(inst, options.fork) as u64);
             total += match options.optimize {
                 Optimize::Size => bytes * 1000 + gas,
                 Optimize::None | Optimize::Gas => gas * 16 * u64::from(weight) + bytes,

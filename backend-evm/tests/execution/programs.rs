@@ -239,3 +239,64 @@ fn four_bits_are_looked_up_in_a_table() {
         assert!(!crate::harness::lowered(&module, &zvm_backend_evm::Options::default()).listing().contains("PUSH32"));
     }
 }
+
+/// `count` products modulo a prime of 32 bytes.
+fn products(count: usize) -> Module {
+    let prime = "0x30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000001";
+    let mut text = format!(
+        "zvm 1\nentry @main\nfunc @main() {{\nblock0:\n    v0: u1 = iconst 0\n    v1: u256 = calldataload v0
+    v2: u254 = iconst {prime}\n    v3: u256 = iconst {prime}\n"
+    );
+    for at in 0..count {
+        let (product, factor) = (at + 4, if at == 0 { 1 } else { at + 3 });
+        text += &format!("    v{product}: u256 = mulmod v{factor}, v1, v{}\n    sstore v{product}, v1\n", 2 + at % 2);
+    }
+    parse(&(text + &format!("    return_words 32, v{}\n}}", count + 3)))
+}
+
+#[test]
+fn a_long_constant_is_pushed_once_where_bytes_are_short() {
+    use zvm_backend_evm::{Optimize, Options};
+    let pushes = |module: &Module, optimize| {
+        let lowered = crate::harness::lowered(module, &Options { optimize, ..Options::default() });
+        lowered.listing().matches("PUSH32").count()
+    };
+    let few = products(12);
+    agree(&few, &all_options(), &inputs(10));
+    assert_eq!((pushes(&few, Optimize::Gas), pushes(&few, Optimize::Size)), (12, 1));
+    // What would not fit an account is made short for gas, too.
+    let many = products(800);
+    agree(&many, &[Options::default()], &inputs(3));
+    assert_eq!(pushes(&many, Optimize::Gas), 1);
+}
+
+#[test]
+fn a_loop_that_ends_at_its_bottom_jumps_back_once() {
+    let module = parse(
+        "zvm 1
+        entry @main
+        func @main() {
+        block0:
+            v0: u8 = iconst 0
+            v1: u256 = calldataload v0
+            v2: u8 = iconst 15
+            v13: u8 = and v1, v2
+            v3: u256 = zext v13
+            v4: u8 = iconst 32
+            v5: u256 = calldataload v4
+            jump block1(v3, v5)
+        block1(v6: u256, v7: u256):
+            v8: u256 = wmul v7, v5
+            v9: u256 = xor v8, v6
+            v10: u1 = iconst 1
+            v11: u256 = wsub v6, v10
+            v12: u1 = iszero v6
+            brif v12, block2, block1(v11, v9)
+        block2:
+            return_words 64, v9, v5
+        }",
+    );
+    agree(&module, &all_options(), &inputs(25));
+    let listing = crate::harness::lowered(&module, &zvm_backend_evm::Options::default()).listing();
+    assert_eq!((listing.matches("JUMPI").count(), listing.matches("  JUMP\n").count()), (1, 0), "{listing}");
+}
