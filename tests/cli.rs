@@ -111,7 +111,7 @@ fn deploy_writes_runtime_code_and_state() {
     let output = deploy(&["--sig", "constructor(uint256)", "77"]);
     assert_eq!(exit(&output), 0, "{}", errors(&output));
     has_fields(&document(&output), &["address", "gas", "runtime_bytes", "state", "runtime"]);
-    let runtime = std::fs::read_to_string(folder.path().join("runtime.hex")).expect("runtime.hex");
+    let runtime = fs::read_to_string(folder.path().join("runtime.hex")).expect("runtime.hex");
     let output = run(&["run", runtime.trim(), "--calldata", "0x", "--state", state, "--executor", "evm", "--json"]);
     assert_eq!(exit(&output), 0, "{}", errors(&output));
     assert_eq!(document(&output)["executors"]["evm"]["data"], json!(format!("0x{:064x}", 77)));
