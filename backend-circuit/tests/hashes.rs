@@ -97,7 +97,8 @@ fn rows_of_hashes() {
     let state: Vec<Lc<Fr>> = (0..1600).map(|i| Lc::alloc(&mut cs, || format!("{i}"), None).unwrap()).collect();
     keccak_f(&mut cs, &state).unwrap();
     assert_eq!(cs.rows(), 92_160);
-    let rows = |hash: &dyn Fn(&mut CountCs<Fr>, &[Word<Fr>]), count: usize| {
+    type Count<'a> = &'a dyn Fn(&mut CountCs<Fr>, &[Word<Fr>]);
+    let rows = |hash: Count<'_>, count: usize| {
         let mut cs = CountCs::<Fr>::default();
         let words: Vec<Word<Fr>> = (0..count).map(|_| Word::alloc_checked(&mut cs, 256, None).unwrap()).collect();
         let before = cs.rows();
@@ -106,19 +107,9 @@ fn rows_of_hashes() {
     };
     let keccak = |count| rows(&|cs, words| drop(keccak_words(cs, words).unwrap()), count);
     let sha = |count| rows(&|cs, words| drop(sha256_words(cs, words).unwrap()), count);
-    // Constant bits of the first block save rows; two words fill one block of SHA-256, and its padding another.
-    let table = format!(
-        "keccak_words 1: {}\nkeccak_words 2: {}\nsha256 1: {}\nsha256 2: {}\n",
-        keccak(1),
-        keccak(2),
-        sha(1),
-        sha(2)
-    );
+    // Constant bits of the first block save rows. The exact counts are in `docs/circuit-costs.md`.
     assert!(keccak(2) <= 100_000);
     assert!(sha(1) <= 22_500);
-    insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
-        insta::assert_snapshot!("circuit_hash_rows", table);
-    });
 }
 
 /// Changes variables all over the circuit and expects a row to break: every hint is a bit that its row forces, or a bit of a

@@ -113,8 +113,10 @@ mod tests {
     use super::*;
     use crate::cs::{CheckCs, CountCs, Names};
 
+    type Meaning = fn(bool, bool, bool) -> bool;
+
     /// What the forms are meant to be, said otherwise than by their tables.
-    fn meanings() -> [(Form, fn(bool, bool, bool) -> bool); 4] {
+    fn meanings() -> [(Form, Meaning); 4] {
         [
             (XOR3, |x, y, z| x ^ y ^ z),
             (MAJORITY, |x, y, z| u8::from(x) + u8::from(y) + u8::from(z) >= 2),

@@ -1,4 +1,4 @@
-//! Keccak-f[1600] and Keccak-256 of words and bytes.
+//! Keccak-f\[1600\] and Keccak-256 of words and bytes.
 
 use std::rc::Rc;
 
@@ -40,7 +40,7 @@ fn round_constants() -> [u64; ROUNDS] {
     constants
 }
 
-/// The permutation Keccak-f[1600] of boolean `state`.
+/// The permutation Keccak-f\[1600\] of boolean `state`.
 ///
 /// | name | equation | meaning |
 /// |---|---|---|
@@ -120,7 +120,7 @@ pub fn keccak256_bits<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     message: &[Lc<F>],
 ) -> Result<Word<F>, SynthesisError> {
-    if message.len() % 8 != 0 {
+    if !message.len().is_multiple_of(8) {
         return Err(SynthesisError::Unsatisfiable);
     }
     let mut padded = message.to_vec();

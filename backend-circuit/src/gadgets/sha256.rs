@@ -162,7 +162,7 @@ fn sha256_bits<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     message: &[Lc<F>],
 ) -> Result<Word<F>, SynthesisError> {
-    if message.len() % 8 != 0 {
+    if !message.len().is_multiple_of(8) {
         return Err(SynthesisError::Unsatisfiable);
     }
     let mut padded = message.to_vec();
