@@ -37,6 +37,9 @@ use zvm_ir::Halt;
 /// A call that needs more gas is not made.
 const GAS_LIMIT: u64 = 3_000_000;
 
+/// The longest code that an account can hold, in bytes (EIP-170).
+const CODE_SIZE_LIMIT: u64 = zvm::program::CODE_SIZE_LIMIT as u64;
+
 /// Compute gas and size of lowered code against the original, over the corpus.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -350,6 +353,9 @@ fn report(answers: &BTreeMap<String, Answer>, arguments: &Arguments) -> (String,
         text,
         "\nAll: compute gas {gas:.3}, size {size:.3}, {grown} larger than before; compiled in {time:.1?}."
     );
+    for (name, m) in measured.iter().filter(|(_, m)| m.size.old <= CODE_SIZE_LIMIT && m.size.new > CODE_SIZE_LIMIT) {
+        let _ = writeln!(text, "does not fit an account any more: {name}, {} bytes", m.size.new);
+    }
     let mut above: Vec<_> = measured.iter().filter(|(_, m)| m.returned > 0 && m.gas.ratio() > 1.0).collect();
     above.sort_by(|a, b| b.1.gas.ratio().total_cmp(&a.1.gas.ratio()));
     for (name, m) in above {

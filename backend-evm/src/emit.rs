@@ -60,6 +60,13 @@ pub struct Lowered {
 }
 
 impl Lowered {
+    /// The position in the original bytecode that the instruction at `at` comes from, if it is an instruction.
+    pub fn origin(&self, at: u32) -> Option<Pc> {
+        let next = self.source_map.partition_point(|&(from, _)| from <= at);
+        let inside = (at as usize) < self.code_len();
+        next.checked_sub(1).filter(|_| inside).map(|entry| self.source_map[entry].1)
+    }
+
     /// Whether every address in the code fits the entry of a jump table.
     pub(crate) fn fits_tables(&self) -> bool {
         self.code_len() <= 1 << ENTRY_BITS || self.program.functions.iter().all(|code| code.tables.is_empty())
@@ -197,9 +204,20 @@ fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
                 goto(&mut code, fallen);
             }
         }
+        give_origins(&mut code, pc);
         out.push(Straight { label: this.piece.label, code });
     }
     out
+}
+
+/// Instructions that no single instruction asked for belong to the one before them in their block, and the first of a
+/// block to the one after them, so that the source map has no holes.
+fn give_origins(code: &mut [MachineInst], end: Option<Pc>) {
+    let mut last = code.iter().find_map(|inst| inst.pc).or(end);
+    for inst in code {
+        inst.pc = inst.pc.or(last);
+        last = inst.pc;
+    }
 }
 
 /// Decides which way a branch jumps, rewriting the end of the condition: JUMPI asks only whether it is zero.
@@ -261,12 +279,17 @@ impl Assembler<'_> {
         for piece in pieces {
             let start = out.code.len() as u32;
             self.mark(&mut out, piece.label);
+            let mut piece_started = false;
             for inst in &piece.code {
                 if let Some(pc) = inst.pc
                     && out.source_map.last().is_none_or(|&(_, last)| last != pc)
                 {
-                    out.source_map.push((out.code.len() as u32, pc));
+                    // The JUMPDEST of a block is part of its first instruction.
+                    let first = !piece_started
+                        && out.code.len() as u32 == start + u32::from(self.jumped.contains(&piece.label));
+                    out.source_map.push((if first { start } else { out.code.len() as u32 }, pc));
                 }
+                piece_started = true;
                 match inst.op {
                     MachineOp::Plain(byte) => out.code.push(byte),
                     MachineOp::Push(word) => {

@@ -300,3 +300,42 @@ fn a_loop_that_ends_at_its_bottom_jumps_back_once() {
     let listing = crate::harness::lowered(&module, &zvm_backend_evm::Options::default()).listing();
     assert_eq!((listing.matches("JUMPI").count(), listing.matches("  JUMP\n").count()), (1, 0), "{listing}");
 }
+
+#[test]
+fn every_instruction_has_an_origin() {
+    let module = parse(
+        "zvm 1
+        entry @main
+        func @main() {
+        block0:
+            v0: u8 = iconst 0 @0000
+            v1: u256 = calldataload v0 @0001
+            v2: u8 = iconst 32
+            v3: u256 = calldataload v2 @0004
+            jump block1(v1, v3) @0007
+        block1(v5: u256, v6: u256):
+            v7: u256 = wadd v5, v6 @0011
+            v8: u1 = ult v7, v5
+            brif v8, block2, block1(v6, v7) @0014
+        block2:
+            v9: u256, v10: u256 = call @swap(v5, v7) @0020
+            return_words 64, v9, v10 @0030
+        }
+        func @swap(u256, u256) -> u256, u256 {
+        block0(v0: u256, v1: u256):
+            sstore v0, v1 @0040
+            ret v1, v0 @0041
+        }",
+    );
+    for options in all_options() {
+        let lowered = crate::harness::lowered(&module, &options);
+        let known = [0, 1, 4, 7, 0x11, 0x14, 0x20, 0x30, 0x40, 0x41];
+        for at in 0..lowered.code_len() as u32 {
+            assert!(lowered.origin(at).is_some_and(|pc| known.contains(&pc)), "{at:#x}\n{}", lowered.listing());
+        }
+        assert_eq!(lowered.origin(lowered.code_len() as u32), None);
+        // Code of a function has origins in that function.
+        let swap = lowered.blocks.iter().find(|block| block.function == "swap").unwrap();
+        assert!((swap.start..swap.end).all(|at| lowered.origin(at).is_some_and(|pc| pc >= 0x40)));
+    }
+}
