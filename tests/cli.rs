@@ -99,6 +99,16 @@ fn check_reports_both_rings() {
 }
 
 #[test]
+fn graphs_are_drawn() {
+    let output = run(&["ir", &collatz(), "--cfg", "dot"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(text.starts_with("digraph zvm {") && text.trim_end().ends_with('}'), "{text}");
+    assert!(text.contains("subgraph \"cluster_fn0\"") && text.contains("style=dashed"), "a loop: {text}");
+    has_fields(&document(&run(&["ir", &collatz(), "--raw", "--cfg", "dot", "--json"])), &["dot"]);
+}
+
+#[test]
 fn deploy_writes_runtime_code_and_state() {
     let folder = folder();
     let state = folder.path().join("state.json");

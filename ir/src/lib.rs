@@ -4,6 +4,7 @@
 
 pub mod builder;
 pub mod cfg;
+pub mod dot;
 pub mod entities;
 pub mod env;
 pub mod eval;
@@ -21,6 +22,7 @@ pub mod types;
 pub mod verify;
 
 pub use builder::Cursor;
+pub use dot::dot;
 pub use entities::{Block, Data, Func, Inst, Value};
 pub use env::Env;
 pub use eval::{EvalError, eval};

@@ -6,7 +6,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use crate::entities::{Block, Inst, Value};
-use crate::function::{BlockCall, Function, Imm, Module};
+use crate::function::{BlockCall, BlockData, Function, Imm, Module};
 use crate::{Opcode, Word};
 
 /// The first line of a module in text form.
@@ -55,27 +55,36 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
     }
     writeln!(f, " {{")?;
     for &block in &function.layout {
-        write_block_header(f, function, block)?;
-        for &inst in &function.blocks[block].insts {
-            let mut line = inst_text(function, inst, module)?;
-            if let Some(pc) = function.insts[inst].pc {
-                write!(line, "{:1$} @{pc:04x}", "", PC_COLUMN.saturating_sub(line.chars().count()))?;
-            }
+        for line in block_lines(function, block, module)? {
             writeln!(f, "{line}")?;
         }
     }
     writeln!(f, "}}")
 }
 
-fn write_block_header(f: &mut Formatter<'_>, function: &Function, block: Block) -> fmt::Result {
-    write!(f, "{block}")?;
-    let params = &function.blocks[block].params;
+/// The lines of a block: its header, then its instructions.
+pub(crate) fn block_lines(
+    function: &Function,
+    block: Block,
+    module: Option<&Module>,
+) -> Result<Vec<String>, fmt::Error> {
+    let BlockData { params, insts } = &function.blocks[block];
+    let mut header = block.to_string();
     if !params.is_empty() {
-        f.write_str("(")?;
-        write_list(f, params.iter().map(|&value| Typed { function, value }))?;
-        f.write_str(")")?;
+        header.push('(');
+        write_list(&mut header, params.iter().map(|&value| Typed { function, value }))?;
+        header.push(')');
     }
-    writeln!(f, ":")
+    header.push(':');
+    let mut lines = vec![header];
+    for &inst in insts {
+        let mut line = inst_text(function, inst, module)?;
+        if let Some(pc) = function.insts[inst].pc {
+            write!(line, "{:1$} @{pc:04x}", "", PC_COLUMN.saturating_sub(line.chars().count()))?;
+        }
+        lines.push(line);
+    }
+    Ok(lines)
 }
 
 /// One instruction without its annotation, indented.
@@ -140,7 +149,7 @@ fn write_target(line: &mut String, target: &BlockCall) -> fmt::Result {
     Ok(())
 }
 
-fn write_list(f: &mut Formatter<'_>, items: impl IntoIterator<Item = impl Display>) -> fmt::Result {
+fn write_list(f: &mut impl Write, items: impl IntoIterator<Item = impl Display>) -> fmt::Result {
     for (at, item) in items.into_iter().enumerate() {
         if at > 0 {
             f.write_str(", ")?;

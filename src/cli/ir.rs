@@ -1,9 +1,10 @@
-//! `zvm ir`: the IR as text.
+//! `zvm ir`: the IR as text, or its control flow as a graph.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use zvm::{Program as Loaded, Source};
 use zvm_ir::passes::{self, Goal, Moment};
+use zvm_ir::{Module, dot};
 
 use super::output::Output;
 use super::{Answer, Failure, Program};
@@ -22,6 +23,16 @@ pub(crate) struct Ir {
     /// Optimise for the circuit instead of the EVM.
     #[arg(long)]
     circuit: bool,
+    /// The control-flow graphs instead of the text.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    cfg: Option<Format>,
+}
+
+/// How a graph is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The language of Graphviz.
+    Dot,
 }
 
 impl Ir {
@@ -29,17 +40,21 @@ impl Ir {
         let input = self.program.read()?;
         let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
         let goal = if self.circuit { Goal::Circuit } else { Goal::Evm };
-        let text = match &self.pass {
+        let module = match &self.pass {
             Some(name) => self.after_pass(&program, goal, name)?,
             // ZVM text is parsed, verified and printed back, so that a person can check an edit.
-            None if self.raw || !matches!(input.source, Source::Contract(_)) => program.module.to_string(),
-            None => program.optimized(goal).map_err(|error| Failure::about(error, &input))?.to_string(),
+            None if self.raw || !matches!(input.source, Source::Contract(_)) => program.module,
+            None => program.optimized(goal).map_err(|error| Failure::about(error, &input))?,
         };
-        output.either(&text, || json!({ "ir": text }))?;
+        let (name, text) = match self.cfg {
+            Some(Format::Dot) => ("dot", dot(&module)),
+            None => ("ir", module.to_string()),
+        };
+        output.either(&text, || json!({ name: text }))?;
         Ok(Answer::Yes)
     }
 
-    fn after_pass(&self, program: &Loaded, goal: Goal, name: &str) -> Result<String, Failure> {
+    fn after_pass(&self, program: &Loaded, goal: Goal, name: &str) -> Result<Module, Failure> {
         let Some(last) = passes::PIPELINE.iter().rposition(|pass| pass.name == name) else {
             let mut names: Vec<_> = passes::PIPELINE.iter().map(|pass| pass.name).collect();
             names.sort_unstable();
@@ -47,14 +62,14 @@ impl Ir {
             return Err(zvm::Error::UnknownPass { name: name.to_owned(), names }.into());
         };
         let mut module = program.module.clone();
-        let mut text = String::new();
+        let mut after = Module::default();
         let options = passes::Options { goal, passes: last + 1, ..passes::Options::default() };
         passes::optimize_observed(&mut module, &options, &mut |moment, number, _, module| {
             if moment == Moment::After && number == last {
-                text = module.compact().to_string();
+                after = module.compact();
             }
         })
         .map_err(zvm::Error::from)?;
-        Ok(text)
+        Ok(after)
     }
 }
