@@ -7,6 +7,9 @@
 //!
 //! Not modelled: BLOCKHASH and BLOBHASH are zero for every argument, and SLOTNUM does not exist in this fork.
 
+pub mod deploy;
+mod interpreted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 

@@ -5,13 +5,11 @@
 
 pub mod artifact;
 pub mod call;
-pub mod deploy;
 pub mod disassembly;
 pub mod error;
 pub mod evm;
 pub mod executors;
 pub mod input;
-mod interpreted;
 pub mod program;
 pub mod state;
 

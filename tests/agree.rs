@@ -11,8 +11,8 @@ use std::path::Path;
 
 use calls::{Generator, of_interface};
 use libtest_mimic::{Arguments, Failed, Trial};
-use zvm::deploy::deploy;
 use zvm::evm::Evm;
+use zvm::evm::deploy::deploy;
 use zvm::executors::{Executors, Kind, Limits, agree, difference};
 use zvm::input::Immutables;
 use zvm::{Call, Contract, Error, Exit, Input, Program, Source, State};

