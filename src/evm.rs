@@ -153,12 +153,6 @@ impl Evm {
         env: &Env,
     ) -> Result<FrameInit, Error> {
         let address = EvmAddress::from(env.address);
-        if evm.precompiles.contains(&address) {
-            return Err(Error::Precompile(env.address));
-        }
-        pre_execution::load_accounts::<_, FrameError>(evm).map_err(|error| Error::Revm(error.to_string()))?;
-        let Ok(_) = evm.ctx.journaled_state.inner.load_account(&mut evm.ctx.journaled_state.database, address);
-        let memory = SharedMemory::new_with_buffer(evm.ctx.local.shared_memory_buffer.clone());
         let inputs = CallInputs {
             input: CallInput::Bytes(Bytes::copy_from_slice(calldata)),
             return_memory_offset: 0..0,
@@ -174,7 +168,7 @@ impl Evm {
             is_static: false,
             charged_new_account_state_gas: false,
         };
-        Ok(FrameInit { depth: 0, memory, frame_input: FrameInput::Call(Box::new(inputs)) })
+        first_frame(evm, env, env.address, FrameInput::Call(Box::new(inputs)))
     }
 
     pub(crate) fn finish<I>(
@@ -207,6 +201,22 @@ impl Evm {
         }
         Ok(Execution { outcome, changes, gas })
     }
+}
+
+/// The outermost frame, with the accounts that a transaction finds loaded, and `account`.
+fn first_frame<I>(
+    evm: &mut MainnetEvm<MainnetContext<View<'_>>, I>,
+    env: &Env,
+    account: Address,
+    frame_input: FrameInput,
+) -> Result<FrameInit, Error> {
+    if evm.precompiles.contains(&EvmAddress::from(env.address)) {
+        return Err(Error::Precompile(env.address));
+    }
+    pre_execution::load_accounts::<_, FrameError>(evm).map_err(|error| Error::Revm(error.to_string()))?;
+    let Ok(_) = evm.ctx.journaled_state.inner.load_account(&mut evm.ctx.journaled_state.database, account.into());
+    let memory = SharedMemory::new_with_buffer(evm.ctx.local.shared_memory_buffer.clone());
+    Ok(FrameInit { depth: 0, memory, frame_input })
 }
 
 pub(crate) type FrameError = EVMError<Infallible>;

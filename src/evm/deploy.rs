@@ -3,18 +3,15 @@
 
 use alloy_json_abi::{Function, JsonAbi, StateMutability};
 use revm::MainBuilder;
-use revm::context_interface::JournalTr;
-use revm::handler::{Handler, MainnetHandler, pre_execution};
-use revm::interpreter::interpreter_action::FrameInit;
-use revm::interpreter::{CreateInputs, CreateScheme, FrameInput, SharedMemory};
-use revm::primitives::Address as EvmAddress;
+use revm::handler::{Handler, MainnetHandler};
+use revm::interpreter::{CreateInputs, CreateScheme, FrameInput};
 use serde_json::Value;
 use zvm_ir::Env;
 use zvm_ir::outcome::Halt;
 
 use crate::call;
 use crate::error::Error;
-use crate::evm::{Evm, FrameError};
+use crate::evm::{Evm, first_frame};
 use crate::state::State;
 
 /// A contract that was deployed.
@@ -64,17 +61,10 @@ pub fn deploy(creation: &[u8], env: &Env, pre: &State) -> Result<Deployment, Err
 
     let evm_code = Evm::new(&[]);
     let mut evm = evm_code.context(&env, &funded)?.build_mainnet();
-    let address = EvmAddress::from(env.address);
-    if evm.precompiles.contains(&address) {
-        return Err(Error::Precompile(env.address));
-    }
-    pre_execution::load_accounts::<_, FrameError>(&mut evm).map_err(|error| Error::Revm(error.to_string()))?;
-    let Ok(_) = evm.ctx.journaled_state.load_account(env.caller.into());
-    let scheme = CreateScheme::Custom { address };
+    let scheme = CreateScheme::Custom { address: env.address.into() };
     let gas_limit = evm_code.gas_limit();
     let inputs = CreateInputs::new(env.caller.into(), scheme, env.callvalue, creation.to_vec().into(), gas_limit, 0);
-    let memory = SharedMemory::new_with_buffer(evm.ctx.local.shared_memory_buffer.clone());
-    let frame = FrameInit { depth: 0, memory, frame_input: FrameInput::Create(Box::new(inputs)) };
+    let frame = first_frame(&mut evm, &env, env.caller, FrameInput::Create(Box::new(inputs)))?;
     let result = MainnetHandler::default().run_exec_loop(&mut evm, frame);
     let execution = evm_code.finish(result, &mut evm)?;
     if execution.outcome.halt != Halt::Return {

@@ -150,15 +150,18 @@ fn bits_value<F: PrimeField>(bits: &[Lc<F>]) -> Option<U256> {
     })
 }
 
-/// The bits of words as a message of 32 bytes each, in big-endian order. Rows: the words' bits where they are not known.
+/// The bits of words as a message of `bytes` bytes each, in big-endian order. Rows: the words' bits where they are not known.
 ///
 /// # Errors
-/// `AssignmentMissing` when the constraint system wants a value that is not known.
+/// `Unsatisfiable` for a word that may need more bytes; `AssignmentMissing` when the constraint system wants a value that is not known.
 pub(super) fn message_of_words<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     words: &[Word<F>],
     bytes: usize,
 ) -> Result<Vec<Lc<F>>, SynthesisError> {
+    if words.iter().any(|word| word.bound() as usize > 8 * bytes) {
+        return Err(SynthesisError::Unsatisfiable);
+    }
     let mut message = Vec::with_capacity(8 * bytes * words.len());
     for (index, word) in words.iter().enumerate() {
         let bits = word.bits(&mut cs.namespace(|| format!("word {index}")))?;
@@ -192,9 +195,6 @@ pub fn keccak_bytes<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     bytes: &[Word<F>],
 ) -> Result<Word<F>, SynthesisError> {
-    if bytes.iter().any(|byte| byte.bound() > 8) {
-        return Err(SynthesisError::Unsatisfiable);
-    }
     let mut cs = cs.namespace(|| "keccak_bytes");
     let message = message_of_words(&mut cs, bytes, 1)?;
     keccak256_bits(&mut cs, &message)

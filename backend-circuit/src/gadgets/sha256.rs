@@ -211,9 +211,6 @@ pub fn sha256_bytes<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     bytes: &[Word<F>],
 ) -> Result<Word<F>, SynthesisError> {
-    if bytes.iter().any(|byte| byte.bound() > 8) {
-        return Err(SynthesisError::Unsatisfiable);
-    }
     let mut cs = cs.namespace(|| "sha256");
     let message = message_of_words(&mut cs, bytes, 1)?;
     sha256_bits(&mut cs, &message)
