@@ -86,6 +86,11 @@ impl Code {
         Self { bytes: bytes.to_vec(), followed: BTreeSet::new(), fork, analysed }
     }
 
+    /// The fork that decides which opcodes exist.
+    pub(crate) fn fork(&self) -> Fork {
+        self.fork
+    }
+
     /// The valid jump target that `word` is, if it is one.
     pub(crate) fn jumpdest(&self, word: &Word) -> Option<Pc> {
         let pc = u32::try_from(*word).ok()?;

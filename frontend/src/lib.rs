@@ -10,8 +10,9 @@
 //! 5. `liveness`, 6. `ssa`: values instead of a stack.
 //!
 //! A lift is checked: every jump that can be reached goes to a known set of targets, or the lift is refused with the
-//! jumps named. This crate knows nothing about lowering, circuits, files or artifacts.
+//! jumps named. What came out can be held against the bytecode again by `checker`, which shares nothing with 2 to 6. This crate knows nothing about lowering, circuits, files or artifacts.
 
+pub mod checker;
 mod decode;
 mod effects;
 mod error;
@@ -28,11 +29,13 @@ mod report;
 mod ssa;
 mod subset;
 mod summaries;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_ir::{Module, Pc};
 
+pub use checker::{CheckError, CheckErrorKind, Checked, check_lift};
 pub use error::LiftError;
 pub use report::{Problem, Report, Ring};
 pub use subset::{Fork, Row, Status, row_of, subset_markdown};
@@ -42,6 +45,7 @@ use exact::Effort;
 use expr::Arena;
 use plan::Plan;
 use summaries::Summaries;
+pub use witness::Witness;
 
 /// The longest bytecode that is lifted, in bytes: forty times what the mainnet allows.
 pub const CODE_LIMIT: usize = 1 << 20;
@@ -73,6 +77,8 @@ pub struct Lifted {
     pub edges: BTreeSet<(Pc, Pc)>,
     /// Where the compiler's metadata trailer starts, if there is one. Data that the program copies may lie before it.
     pub metadata: Option<Pc>,
+    /// What the parts of the module stand for, for [`check_lift`].
+    pub witness: Witness,
 }
 
 /// Lifts runtime bytecode.
@@ -147,7 +153,7 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
         return Err(LiftError::Subset { problems: rejected });
     }
     let liveness = liveness::analyse(&plan, arena, block);
-    let module = ssa::build(code, &plan, arena, &liveness, block, &options.names)?;
+    let (module, witness) = ssa::build(code, &plan, arena, &liveness, block, &options.names)?;
     let misuses = gas::misuses(&module);
     if !misuses.is_empty() {
         let problem = |pc| Problem {
@@ -170,7 +176,7 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
         jumps: insts.values().filter(|inst| matches!(inst.kind, Kind::Jump | Kind::Jumpi)).count(),
         unresolved: 0,
     };
-    Ok(Lifted { module, report, edges: plan.edges, metadata: code.metadata() })
+    Ok(Lifted { module, report, edges: plan.edges, metadata: code.metadata(), witness })
 }
 
 /// What can be said of runtime bytecode in both rings; never fails.

@@ -14,9 +14,10 @@ use crate::error::LiftError;
 use crate::expr::Arena;
 use crate::items::{Item, Items, Sink, walk};
 use crate::liveness::{Liveness, Origin, Slots, origin};
-use crate::plan::{Next, NodeId, Plan};
+use crate::plan::{Next, NodeId, Plan, PlanNode};
 use crate::subset::{self, Lowering};
 use crate::summaries::Leave;
+use crate::witness::{BlockWitness, ExitWitness, FunctionWitness, Witness};
 
 /// Writes the module.
 pub(crate) fn build<'b>(
@@ -26,7 +27,7 @@ pub(crate) fn build<'b>(
     liveness: &Liveness,
     block: impl Fn(NodeId) -> Option<&'b CodeBlock>,
     names: &BTreeMap<Pc, String>,
-) -> Result<Module, LiftError> {
+) -> Result<(Module, Witness), LiftError> {
     let reachable = plan.reachable();
     let mut module = Module::new();
     let mut funcs: BTreeMap<NodeId, Func> = BTreeMap::new();
@@ -45,6 +46,7 @@ pub(crate) fn build<'b>(
     }
     module.entry = funcs.get(&0).copied();
     let mut segments = Segments { code, map: BTreeMap::new() };
+    let mut witness = Witness { fork: code.fork(), followed: code.followed.clone(), ..Witness::default() };
     for (&entry, &func) in &funcs {
         let signature = Signature::of(plan, liveness, entry);
         let mut function = Function::new(core::mem::take(&mut module.funcs[func].name));
@@ -65,9 +67,24 @@ pub(crate) fn build<'b>(
             exits: &signature,
         };
         builder.build(entry, &nodes, &block)?;
+        let blocks = builder.blocks;
+        let slots = |node: NodeId| liveness.live[node as usize].iter().copied().collect::<Vec<_>>();
+        // Blocks are numbered in the order of the layout in the end.
+        let nodes: BTreeMap<Block, NodeId> = blocks.into_iter().map(|(node, block)| (block, node)).collect();
+        for (at, block) in (0u32..).zip(&function.layout) {
+            if let Some(&node) = nodes.get(block) {
+                let pc = plan.nodes[node as usize].pc;
+                witness.blocks.insert((func, Block::from_u32(at)), BlockWitness { pc, params: slots(node) });
+            }
+        }
+        let leaves = plan.functions.get(&entry).into_iter().flatten().enumerate();
+        let results = |exit| liveness.results.get(&(entry, exit)).into_iter().flatten().copied().collect();
+        let exits = leaves.map(|(exit, leave)| ExitWitness::new(arena, leave, results(exit))).collect();
+        let PlanNode { pc, facts, .. } = &plan.nodes[entry as usize];
+        witness.functions.insert(func, FunctionWitness::new(*pc, slots(entry), facts, exits));
         module.funcs[func] = function;
     }
-    Ok(module.compact())
+    Ok((module.compact(), witness))
 }
 
 /// What a function returns.

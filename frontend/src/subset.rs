@@ -155,7 +155,7 @@ const STATE: Status = Rejected("the circuit has no state yet");
 const LOG: Status = Rejected("the circuit has no logs yet");
 const CALL: Status = Rejected("the circuit runs one account");
 const ACCOUNT: Status = Rejected("accounts other than the executing one are not part of the statement");
-const HASH: Status = Rejected("the circuit has no Keccak-256 yet");
+const HASH: Status = Restricted("the memory it reads must become SSA values, whole words and at most 33");
 const CHAIN: Status = Rejected("the history of the chain is not part of the statement");
 const GAS: Status = Restricted("only as the gas operand of a call: an outcome that depends on gas is not one outcome");
 

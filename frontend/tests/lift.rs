@@ -18,13 +18,14 @@
 mod oracle;
 
 use oracle::{Compared, GAS, World, assemble, compare, hex};
-use zvm_frontend::{Fork, LiftError, LiftOptions, Lifted, Ring, check, lift};
+use zvm_frontend::{Fork, LiftError, LiftOptions, Lifted, Ring, check, check_lift, lift};
 use zvm_ir::{Opcode, Word};
 
 #[track_caller]
 fn agrees(code: &[u8], calls: &[Vec<u8>]) -> Lifted {
     let lifted = lift(code, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
     zvm_ir::verify(&lifted.module).unwrap_or_else(|errors| panic!("{}\n{}", errors[0], lifted.module));
+    check_lift(code, &lifted).unwrap_or_else(|errors| panic!("{}\n{}", errors[0], lifted.module));
     let world = World { code: code.to_vec(), ..World::default() };
     for calldata in calls {
         match compare(&lifted.module, &world, calldata, Word::ZERO, GAS) {
