@@ -118,7 +118,8 @@ impl Plan {
         let mut present: Vec<(u64, Region)> = first.iter().filter_map(|(region, at)| Some(((*at)?, region))).collect();
         present.sort();
         let once: u64 = present.iter().map(|&(_, region)| rows[region]).sum();
-        let window = target_rows.saturating_sub(once);
+        // A region larger than a step should be leaves no room for a second slot of it, but for some of what surrounds it.
+        let window = target_rows.max(once + once / 16) - once;
         let mut best: Option<(u64, Self)> = None;
         for eighth in 0..8 {
             let start = trace.len() * eighth / 8;
@@ -203,7 +204,7 @@ impl Plan {
     }
 }
 
-/// The slots of `trace` from its region number `start` on, as many as fit `rows_left`.
+/// The slots of `trace` from its region number `start` on, as many as fit `rows_left`; the first of each region counts nothing.
 fn stretch(trace: &Trace, rows: &PrimaryMap<Region, u64>, start: u64, mut rows_left: u64) -> Plan {
     let mut plan = Plan::default();
     let mut at = 0;
@@ -214,8 +215,9 @@ fn stretch(trace: &Trace, rows: &PrimaryMap<Region, u64>, start: u64, mut rows_l
         if wanted == 0 {
             continue;
         }
-        let fits = rows_left.checked_div(rows[region]).unwrap_or(wanted).min(wanted);
-        rows_left -= fits * rows[region];
+        let free = u64::from(!plan.slots.iter().any(|slots| slots.region == region));
+        let fits = rows_left.checked_div(rows[region]).map_or(wanted, |fits| fits.saturating_add(free)).min(wanted);
+        rows_left -= fits.saturating_sub(free) * rows[region];
         plan.push(region, u32::try_from(fits).unwrap_or(u32::MAX));
         if fits < wanted {
             break;

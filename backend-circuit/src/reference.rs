@@ -27,13 +27,43 @@ shares such decompositions. Results are normalised. An extension to a wider type
 /// A line of a table: an instruction and its operands.
 type Line<'a> = (Opcode, &'a [Operand]);
 
-const fn cold(width: u16) -> Operand {
-    Operand::Typed(width)
-}
-
 fn constant(value: u64) -> Operand {
     let value = U256::from(value);
     Operand::Constant(Type::of(&value).bits(), value)
+}
+
+/// What an instruction costs for operands of some widths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The instruction.
+    pub opcode: Opcode,
+    /// The widths of its operands, in bits.
+    pub widths: &'static [u16],
+    /// Rows if nothing is known of the operands but their ranges.
+    pub cold: u64,
+    /// Rows if the operands' bits are known.
+    pub bits: u64,
+}
+
+/// What every instruction costs, for the combinations of widths that the page shows.
+///
+/// # Errors
+/// `NotProvable` or `Malformed` if a line of the tables below is not an instruction of the circuit.
+pub fn by_width() -> Result<Vec<Cost>, CircuitError> {
+    let mut costs = Vec::new();
+    for &opcode in Opcode::ALL.iter().filter(|opcode| opcode.is_pure()) {
+        for widths in widths(opcode) {
+            let (cold, bits) = cold_and_bits(opcode, widths)?;
+            costs.push(Cost { opcode, widths, cold, bits });
+        }
+    }
+    Ok(costs)
+}
+
+fn cold_and_bits(opcode: Opcode, widths: &[u16]) -> Result<(u64, u64), CircuitError> {
+    let operands: Vec<Operand> = widths.iter().copied().map(Operand::Typed).collect();
+    let known: Vec<Operand> = widths.iter().copied().map(Operand::Bits).collect();
+    Ok((measure(opcode, &operands)?, measure(opcode, &known)?))
 }
 
 /// The page, in Markdown.
@@ -43,13 +73,9 @@ fn constant(value: u64) -> Operand {
 pub fn markdown() -> Result<String, CircuitError> {
     let mut page = String::from(HEAD);
     page.push_str("\n## By width\n\n| instruction | operands | cold | bits |\n|---|---|---:|---:|\n");
-    for &opcode in Opcode::ALL.iter().filter(|opcode| opcode.is_pure()) {
-        for widths in widths(opcode) {
-            let operands: Vec<Operand> = widths.iter().copied().map(cold).collect();
-            let known: Vec<Operand> = widths.iter().copied().map(Operand::Bits).collect();
-            let (cold, bits) = (measure(opcode, &operands)?, measure(opcode, &known)?);
-            line(&mut page, (opcode, &operands), &[cold, bits]);
-        }
+    for Cost { opcode, widths, cold, bits } in by_width()? {
+        let operands: Vec<Operand> = widths.iter().copied().map(Operand::Typed).collect();
+        line(&mut page, (opcode, &operands), &[cold, bits]);
     }
     page.push_str("\n## With a constant operand\n\n| instruction | operands | rows |\n|---|---|---:|\n");
     for (opcode, operands) in with_constants() {
@@ -57,13 +83,11 @@ pub fn markdown() -> Result<String, CircuitError> {
         line(&mut page, (opcode, &operands), &[rows]);
     }
     page.push_str(PUBLIC);
-    for (name, opcode, widths, theirs) in FULL_WORDS {
-        let operands: Vec<Operand> = widths.iter().copied().map(cold).collect();
-        let known: Vec<Operand> = widths.iter().copied().map(Operand::Bits).collect();
-        let (cold, bits) = (measure(*opcode, &operands)?, measure(*opcode, &known)?);
-        let theirs = theirs.map_or_else(|| "–".to_owned(), |rows| rows.to_string());
+    for (name, opcode, widths, first, third) in FULL_WORDS {
+        let (cold, bits) = cold_and_bits(*opcode, widths)?;
+        let theirs = [first, third].map(|rows| rows.map_or_else(|| "–".to_owned(), |rows| rows.to_string()));
         // Writing to a string cannot fail.
-        let _ = writeln!(page, "| {name} | {cold} | {bits} | {theirs} |");
+        let _ = writeln!(page, "| {name} | {cold} | {bits} | {} |", theirs.join(" | "));
     }
     page.push_str(WHY_MUL);
     hashes(&mut page)?;
@@ -97,7 +121,8 @@ fn result(opcode: Opcode, operands: &[Operand]) -> Result<Type, CircuitError> {
 fn widths(opcode: Opcode) -> &'static [&'static [u16]] {
     match opcode {
         // Without rows whatever the widths, or measured elsewhere.
-        Opcode::Iconst | Opcode::Zext | Opcode::Narrow | Opcode::Trunc | Opcode::KeccakWords => &[],
+        Opcode::Iconst | Opcode::Zext | Opcode::Narrow | Opcode::Trunc => &[],
+        Opcode::KeccakWords => &[&[256], &[256, 256], &[160, 256]],
         Opcode::Add => &[&[255, 255], &[252, 252], &[128, 128], &[64, 64]],
         Opcode::Mul => &[&[128, 128], &[192, 64], &[64, 64]],
         Opcode::Exp => &[&[256, 2], &[256, 8]],
@@ -145,16 +170,42 @@ const PUBLIC: &str = "
 ## Beside public figures
 
 Full words as two limbs, the result normalised; *cold* and *bits* as above. *Theirs* are the figures published for the QAP
-compiler of the Tokamak zk-EVM (R1CS, two limbs of 128 bits).
+compiler of the Tokamak zk-EVM (R1CS, two limbs of 128 bits): those of its first release, and those of version 3.0.0 (September
+2026), whose operations take part in more than one circuit where they are sums.
 
-| opcode | cold | bits | theirs |
-|---|---:|---:|---:|
+| opcode | cold | bits | theirs | theirs, 3.0 |
+|---|---:|---:|---:|---:|
 ";
 
 /// Why one line of the table is what it is.
 const WHY_MUL: &str = "
-A product of two limbs has 256 bits and the field 253: an equation between limbs alone holds for several values of the product,
-and what tells them apart is the operands' bits. So a product of cold words decomposes both (512 rows) before its own 319.
+### Why a cold MUL has more than 440 rows
+
+A product of two limbs has 256 bits and the field 253.6: an equation between limbs alone holds for up to 6 values of `a_0 · b_0`, and
+for up to 12 of `a_0 · b_1 + a_1 · b_0` and a carry. What tells them apart is the low bits of the factors, or their size; of a limb of
+which nothing is known, either is the range check of the rest of it, 120 rows or more. So a product of cold words decomposes both
+(512 rows) before its own 319: 256 for the result, 23 products, 40 for two carries. These bits stay: whatever else needs the
+bits of the operands has them for nothing.
+
+The figure of 522 is of rows that do not force a result. A split by a power of two there is `in = q · 2^n + r` with `r` below `2^n` and
+`q` any field element (template `Divider` of the first release), so that every `r` has its `q`; the product's two limbs are such
+remainders. Version 3.0.0 decomposes both operands and the result, as above, in 909 rows.
+
+*How far down.* Without bits of the operands, `r_0` and `r_1` take 256 rows and the quotients by `2^128` 128 and 129 more, and the
+6 · 12 candidates are left. With bits of the low limbs only, the high limbs enter in `S = a_0 · b_1 + a_1 · b_0`; a quotient `k` of 129 bits
+and a check of 129 bits that `16k` is near `α · b_1 + β · a_1`, where `α` and `β` are the top four bits of `a_0` and `b_0`, exclude the
+wrap: 810 rows, the fewest that we know. That is 21 less, but it leaves no bits behind, and is not built.
+
+*Why no trick will do.* `n` rows, equations of degree two, have at most `2^n` irreducible components of solutions. On each the
+bits of the result are constant, so all operands in range on a component have the same product. A component of dimension two has
+about `p^2 · (2^128 / p)^4 = 2^4.8` points whose four limbs are in range, if these are spread as over random points, a curve less than
+one; there are `2^512` operands. So at least `2^507` components are needed, and 507 rows, unless the rows know something of integers
+that polynomials do not. This is a count and no proof.
+
+With four limbs of 64 bits a word, held in range, the cold product has 399 rows (256, ten products, carries of 66 and 67 bits). Two limbs
+are half as many registers, and additions and comparisons cost the same rows in either.
+
+`mul` of `u128` and `u128` is `a_0 · b_0` alone: 256 for the factors, 256 for the product, 5.
 ";
 
 const HASHES: &str = "
@@ -186,24 +237,25 @@ fn hashes(page: &mut String) -> Result<(), CircuitError> {
     Ok(())
 }
 
-/// Name, instruction, operand widths, and the public figure if there is one.
-const FULL_WORDS: &[(&str, Opcode, &[u16], Option<u64>)] = &[
-    ("ADD", Opcode::Wadd, &[256, 256], Some(256)),
-    ("SUB", Opcode::Wsub, &[256, 256], Some(256)),
-    ("MUL", Opcode::Wmul, &[256, 256], Some(522)),
-    ("DIV", Opcode::Udiv, &[256, 256], Some(1054)),
-    ("MOD", Opcode::Urem, &[256, 256], Some(1054)),
-    ("SDIV", Opcode::Sdiv, &[256, 256], Some(4155)),
-    ("SMOD", Opcode::Srem, &[256, 256], Some(4155)),
-    ("ADDMOD", Opcode::Addmod, &[256, 256, 256], Some(1445)),
-    ("MULMOD", Opcode::Mulmod, &[256, 256, 256], Some(2239)),
-    ("LT", Opcode::Ult, &[256, 256], None),
-    ("SLT", Opcode::Slt, &[256, 256], Some(520)),
-    ("EQ", Opcode::Eq, &[256, 256], None),
-    ("ISZERO", Opcode::Iszero, &[256], None),
-    ("BYTE", Opcode::Byte, &[256, 256], Some(308)),
-    ("SHL", Opcode::Shl, &[256, 256], Some(326)),
-    ("SHR", Opcode::Shr, &[256, 256], Some(326)),
-    ("SAR", Opcode::Sar, &[256, 256], Some(1063)),
-    ("SIGNEXTEND", Opcode::Signextend, &[256, 256], Some(2823)),
+/// Name, instruction, operand widths, and the public figures if there are: of the first release, and of version 3.0.0.
+const FULL_WORDS: &[(&str, Opcode, &[u16], Option<u64>, Option<u64>)] = &[
+    ("ADD", Opcode::Wadd, &[256, 256], Some(256), Some(258)),
+    ("SUB", Opcode::Wsub, &[256, 256], Some(256), Some(258)),
+    ("MUL", Opcode::Wmul, &[256, 256], Some(522), Some(909)),
+    ("DIV", Opcode::Udiv, &[256, 256], Some(1054), Some(1474)),
+    ("MOD", Opcode::Urem, &[256, 256], Some(1054), Some(1474)),
+    ("SDIV", Opcode::Sdiv, &[256, 256], Some(4155), Some(1474)),
+    ("SMOD", Opcode::Srem, &[256, 256], Some(4155), Some(1474)),
+    ("ADDMOD", Opcode::Addmod, &[256, 256, 256], Some(1445), Some(1903)),
+    ("MULMOD", Opcode::Mulmod, &[256, 256, 256], Some(2239), Some(2531)),
+    ("LT", Opcode::Ult, &[256, 256], None, Some(262)),
+    ("SLT", Opcode::Slt, &[256, 256], Some(520), Some(520)),
+    ("EQ", Opcode::Eq, &[256, 256], None, Some(6)),
+    ("ISZERO", Opcode::Iszero, &[256], None, Some(6)),
+    ("AND", Opcode::And, &[256, 256], None, Some(768)),
+    ("BYTE", Opcode::Byte, &[256, 256], Some(308), Some(862)),
+    ("SHL", Opcode::Shl, &[256, 256], Some(326), Some(795)),
+    ("SHR", Opcode::Shr, &[256, 256], Some(326), Some(795)),
+    ("SAR", Opcode::Sar, &[256, 256], Some(1063), Some(862)),
+    ("SIGNEXTEND", Opcode::Signextend, &[256, 256], Some(2823), Some(862)),
 ];

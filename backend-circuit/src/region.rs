@@ -2,8 +2,8 @@
 //!
 //! A region is named by its root. Every block belongs to the region of its predecessors unless it is a root itself:
 //! roots are the entry, the halt block, loop headers, all blocks of a cycle with several entries, blocks that leave a
-//! loop, expensive branch targets, and blocks whose predecessors lie in different regions. Unprovable blocks belong to no
-//! region: a branch to one is a constraint of the region it leaves.
+//! loop, expensive branch targets, blocks of very many rows and what follows them, and blocks whose predecessors lie in
+//! different regions. Unprovable blocks belong to no region: a branch to one is a constraint of the region it leaves.
 //!
 //! [`check`] states the shape and finds every violation of it.
 
@@ -33,6 +33,8 @@ pub const ENTRY: u64 = 1;
 /// A branch target becomes a region of its own when what it dominates costs more rows than this (four times that inside
 /// a loop, where every region of the body is in the plan anyway).
 const BRANCH_ROWS: u64 = 512;
+/// A block of more rows than this is a region of its own: a hash, in the main.
+const ALONE_ROWS: u64 = 1 << 16;
 /// An exit that costs no more rows than this does not count as an alternative worth leaving out of a plan.
 const TRIVIAL_ROWS: u64 = 16;
 
@@ -157,6 +159,14 @@ fn roots(program: &Legalized, cfg: &Cfg, rows: &SecondaryMap<Block, u64>) -> Sec
             rooted[block] = true;
             for &succ in cfg.succs(block) {
                 leaves[succ] |= !cycle.contains(&succ);
+            }
+        }
+    }
+    for &block in cfg.reverse_postorder() {
+        if rows[block] > ALONE_ROWS {
+            rooted[block] = true;
+            for &succ in cfg.succs(block) {
+                rooted[succ] = true;
             }
         }
     }

@@ -5,15 +5,15 @@ use ff::PrimeField;
 use zvm_ir::{Imm, Opcode, Type, eval};
 
 use super::word::Word;
-use super::{arith, bitwise, bytes, compare, div, exp, select, shift};
+use super::{arith, bitwise, bytes, compare, div, exp, keccak, select, shift};
 use crate::error::CircuitError;
 
 /// The result of a pure instruction, constrained. `result` is the type written at the instruction. Constants fold, by the
 /// reference semantics, and cost nothing.
 ///
 /// # Errors
-/// `NotProvable` for an instruction without a gadget (those with effects, and Keccak of anything but constants), `Malformed` if operands, immediate
-/// or result type do not fit the instruction's row, `Synthesis` if a gadget could not be synthesised.
+/// `NotProvable` for an instruction without a gadget (those with effects), `Malformed` if operands, immediate or result type
+/// do not fit the instruction's row, `Synthesis` if a gadget could not be synthesised.
 pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     opcode: Opcode,
@@ -156,8 +156,8 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
             bytes::byte(cs, i, a)?
         }
         Opcode::Clz => bitwise::clz(cs, unary()?)?,
-        Opcode::KeccakWords
-        | Opcode::Keccak256
+        Opcode::KeccakWords => keccak::keccak_words(cs, args)?,
+        Opcode::Keccak256
         | Opcode::Mload
         | Opcode::Mstore
         | Opcode::Mstore8

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use zvm_ir::{Block, BlockCall, Function, Halt, Imm, Inst, InstData, Opcode, Pc, TrapCode, Type, Value, Word};
 
 use super::support::{Reason, Support, Unprovable, support};
-use super::{MAX_CALLDATA, MAX_HALT_WORDS};
+use super::{MAX_CALLDATA, MAX_HALT_WORDS, MAX_HASH_WORDS};
 
 /// Blocks that no proof may reach, with the instruction that is to blame.
 pub(super) type UnprovableBlocks = BTreeMap<Block, Unprovable>;
@@ -67,6 +67,9 @@ fn reason(func: &Function, data: &InstData) -> Option<Reason> {
             }
             _ => None,
         },
+        Support::Gadget if data.opcode == Opcode::KeccakWords => {
+            (data.args.len() > MAX_HASH_WORDS).then_some(Reason::HashSize)
+        }
         Support::Gadget | Support::Input | Support::UnseenWrite => None,
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Does: inlines all calls; turns what has no circuit into *unprovable* blocks; drops memory writes, which no provable
 //! execution can observe; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
-//! entry, once each.
+//! entry, once each; gives each hash a block of its own.
 //! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
 
 mod exits;
+mod hashes;
 mod inline;
 mod prune;
 mod support;
@@ -24,6 +25,8 @@ use crate::error::CircuitError;
 pub const MAX_CALLDATA: u32 = 8192;
 /// The longest return or revert data, in words.
 pub const MAX_HALT_WORDS: usize = 64;
+/// The most words that are hashed at once: eight permutations.
+pub const MAX_HASH_WORDS: usize = 33;
 /// The most instructions that inlining may make of a program.
 pub const MAX_INSTS: usize = 200_000;
 
@@ -60,6 +63,7 @@ pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
     // A branch to an unprovable block passes nothing.
     func.retain_params(|block, _| !unprovable.contains_key(&block));
     prune::dead_values(&mut func, halt);
+    hashes::isolate(&mut func);
     prune::order(&mut func);
     Ok(renumber(&func, halt, &unprovable))
 }
@@ -158,7 +162,8 @@ mod tests {
             ("v9: u256 = tload v1", Reason::Transient),
             ("v9: u256 = mload v1", Reason::Memory),
             ("v9: u64 = msize", Reason::Memory),
-            ("v9: u256 = keccak_words v1", Reason::Keccak),
+            ("v9: u256 = keccak256 v1, v1", Reason::Memory),
+            (&format!("v9: u256 = keccak_words {}", ["v1"; 34].join(", ")), Reason::HashSize),
             ("v9: u256 = calldataload v1", Reason::CalldataOffset),
             ("v9: u256 = calldataload v2", Reason::CalldataRange),
             ("v9: u64 = returndatasize", Reason::ReturnData),
@@ -173,6 +178,23 @@ mod tests {
             let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.reason)).collect();
             assert_eq!(exits, [(Some(0x42), reason)], "{line}");
         }
+    }
+
+    #[test]
+    fn a_hash_stands_alone() {
+        let out = main(
+            "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = keccak_words v1, v0 @0007\n v3: u256 = \
+             keccak_words v2\n v4: u256 = keccak_words v0\n v5: u256 = wadd v3, v4\n return_words 32, v5\n",
+        );
+        let hashes = |block: &Block| {
+            let insts = &out.func.blocks[*block].insts;
+            (insts.iter().filter(|&&inst| out.func.insts[inst].opcode == Opcode::KeccakWords).count(), insts.len())
+        };
+        let shapes: Vec<_> = out.func.layout.iter().map(hashes).collect();
+        // What is read, two hashes with a jump each, the rest with the hash of a constant, the halt block.
+        assert_eq!(shapes[1..3], [(1, 2), (1, 2)], "{}", out.func);
+        assert_eq!(shapes.iter().map(|(hashes, _)| hashes).sum::<usize>(), 3, "{}", out.func);
+        assert_eq!(shapes.len(), 5, "{}", out.func);
     }
 
     #[test]

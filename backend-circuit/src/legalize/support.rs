@@ -32,8 +32,8 @@ pub enum Reason {
     ForeignCall,
     /// Memory that was not promoted to values.
     Memory,
-    /// A Keccak hash of data that is not constant.
-    Keccak,
+    /// A Keccak hash of more than [`super::MAX_HASH_WORDS`] words.
+    HashSize,
     /// The offset in the calldata depends on input.
     CalldataOffset,
     /// The offset in the calldata is beyond [`super::MAX_CALLDATA`].
@@ -61,7 +61,7 @@ impl Reason {
             Self::Log => "log entries",
             Self::ForeignCall => "calls to other accounts",
             Self::Memory => "memory that could not be turned into values",
-            Self::Keccak => "Keccak hashes of data",
+            Self::HashSize => "hashes of this length",
             Self::CalldataOffset => "calldata offsets that depend on input",
             Self::CalldataRange => "calldata words this far from the start",
             Self::ReturnData => "return data of calls",
@@ -101,8 +101,8 @@ impl fmt::Display for Unprovable {
     }
 }
 
-/// How the circuit treats `opcode`. (`calldataload` needs a constant offset as well, and the memory exits are provable
-/// with length zero.)
+/// How the circuit treats `opcode`. (`calldataload` needs a constant offset as well, `keccak_words` a bounded number of
+/// words, and the memory exits are provable with length zero.)
 pub const fn support(opcode: Opcode) -> Support {
     use Opcode as Op;
     match opcode {
@@ -137,7 +137,8 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Shr
         | Op::Sar
         | Op::Byte
-        | Op::Clz => Support::Gadget,
+        | Op::Clz
+        | Op::KeccakWords => Support::Gadget,
         Op::Calldataload
         | Op::Calldatasize
         | Op::Address
@@ -164,8 +165,7 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::RevertWords
         | Op::Trap => Support::Control,
         Op::Mstore | Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::UnseenWrite,
-        Op::Mload | Op::Msize => Support::Unprovable(Reason::Memory),
-        Op::KeccakWords | Op::Keccak256 => Support::Unprovable(Reason::Keccak),
+        Op::Mload | Op::Msize | Op::Keccak256 => Support::Unprovable(Reason::Memory),
         Op::Sload | Op::Sstore => Support::Unprovable(Reason::Storage),
         Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
         Op::Log => Support::Unprovable(Reason::Log),
