@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use zvm_backend_circuit::artifact::ProgramFile;
 use zvm_backend_circuit::execute::Call as CircuitCall;
+use zvm_backend_circuit::export;
 use zvm_backend_circuit::field::to_u256;
 use zvm_backend_circuit::nova::{self, Check};
 use zvm_backend_circuit::plan::Plan;
@@ -103,6 +104,31 @@ pub fn prove(program: &Program, call: &Call, options: Options<'_>) -> Result<Pro
     let options = ProveOptions { kind, cache, check: Check::EachStep, progress };
     let prover::Proved { file, statement, facts } = prover::prove(&circuit, &plan, &call, options)?;
     Ok(Proved { file, statement: Statement(statement), facts })
+}
+
+/// A step's circuit and witness, as files for other tools.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The contents of the files.
+    pub files: export::Exported,
+    /// How many steps the execution takes.
+    pub steps: u64,
+}
+
+/// The circuit and the witness of step `step` (from 0) of the proof that [`prove`] would make of a call.
+///
+/// # Errors
+/// When the execution cannot be proved, or has fewer steps.
+pub fn export(program: &Program, call: &Call, step: u64, rows: u64) -> Result<Exported, Error> {
+    let circuit = Arc::new(program.circuit()?);
+    let call = Arc::new(CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) });
+    let execution = circuit.execute(&call)?;
+    let plan = Arc::new(Plan::from_trace(&circuit, &execution.trace, rows, RECURSION_ROWS));
+    let steps = plan.steps(&execution.trace, u64::MAX)?;
+    if step >= steps {
+        return Err(Error::NoStep { step, steps });
+    }
+    Ok(Exported { files: export::export_step(&circuit, &plan, &call, step)?, steps })
 }
 
 /// Reads a proof without verifying it: what it claims.

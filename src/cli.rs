@@ -1,6 +1,7 @@
 //! The commands and what they share: options, reading of programs and calls, output.
 
 mod check;
+mod circuit;
 mod compile;
 mod deploy;
 mod ir;
@@ -54,6 +55,8 @@ enum Command {
     Prove(prove::Prove),
     /// Verify a proof and print what it says.
     Verify(verify::Verify),
+    /// What circuits cost, and circuits for other tools.
+    Circuit(circuit::Circuit),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -248,6 +251,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Run(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),
         Command::Verify(command) => command.run(&output),
+        Command::Circuit(command) => command.run(&output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "zvm", &mut script);

@@ -245,6 +245,14 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
+    /// A step was asked for that the execution does not have.
+    #[error("there is no step {step}: the execution takes {steps}, counted from 0")]
+    NoStep {
+        /// What was asked for.
+        step: u64,
+        /// How many steps there are.
+        steps: u64,
+    },
     /// A call names neither calldata nor a function.
     #[error("{place}: no call: give calldata or a function signature")]
     NoCall {
@@ -373,6 +381,7 @@ impl Error {
             Self::NoCall { .. } => "ZV0806",
             Self::TwoCalls { .. } => "ZV0807",
             Self::OneCall { .. } => "ZV0808",
+            Self::NoStep { .. } => "ZV0809",
             Self::NoCreation { .. } => "ZV0715",
             Self::ConstructorFailed { .. } => "ZV0911",
             Self::OutOfGas { .. } => "ZV0901",
@@ -435,6 +444,7 @@ impl Error {
             | Self::NoCall { .. }
             | Self::TwoCalls { .. }
             | Self::OneCall { .. }
+            | Self::NoStep { .. }
             | Self::NoCreation { .. }
             | Self::EnvRange { .. }
             | Self::Precompile(_)
@@ -484,6 +494,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::Proof { .. }
             | Self::OneCall { .. }
+            | Self::NoStep { .. }
             | Self::Parse { .. }
             | Self::Verify { .. }
             | Self::Lower(_)

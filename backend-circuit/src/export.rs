@@ -33,6 +33,12 @@ pub struct Exported {
     pub r1cs: Vec<u8>,
     /// The contents of a `.wtns` file.
     pub wtns: Vec<u8>,
+    /// The number of constraints.
+    pub rows: usize,
+    /// The number of wires, the constant one included.
+    pub wires: usize,
+    /// The number of public outputs; there are as many public inputs.
+    pub outputs: usize,
 }
 
 /// The circuit of one step of `plan` and the witness of step `step` (from 0) of a call.
@@ -62,7 +68,13 @@ pub fn export_step(
         let rows = system.rows();
         return Err(crate::cs::Unsatisfied { row, name: String::new(), count: 1, rows }.into());
     }
-    Ok(Exported { r1cs: r1cs(&system, outputs), wtns: wtns(public, private, outputs) })
+    Ok(Exported {
+        r1cs: r1cs(&system, outputs),
+        wtns: wtns(public, private, outputs),
+        rows: system.rows(),
+        wires: public.len() + private.len(),
+        outputs,
+    })
 }
 
 /// Synthesises a step between public states; the number of its outputs.

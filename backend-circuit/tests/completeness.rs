@@ -1,7 +1,7 @@
 //! Gadgets accept what the reference semantics says, on many operands.
 //!
-//! The rows of a gadget are recorded once per shape of its operands; then each tuple of operands fills in a witness, which is
-//! compared with `eval` and checked against the recorded rows. By default a few hundred tuples per instruction; with
+//! The rows of a gadget are recorded once per shape of its operands and field; then each tuple of operands fills in a witness,
+//! which is compared with `eval` and checked against the recorded rows, half of them over each field. By default a few hundred tuples per instruction; with
 //! `ZVM_SLOW=1` 100,000 per instruction (10,000 for exponentiation, whose rows number in the thousands).
 
 use bellpepper::util_cs::witness_cs::WitnessCS;
@@ -60,13 +60,10 @@ fn every_instruction_accepts_its_meaning() {
     for opcode in pure_with_operands() {
         let shapes: Vec<_> =
             shapes(opcode).into_iter().filter(|shape| shape.iter().all(|(_, form)| *form != Constant)).collect();
-        let each = tuples(opcode).div_ceil(shapes.len());
-        for (index, shape) in shapes.iter().enumerate() {
-            if index % 2 == 0 {
-                accepts::<Fr>(opcode, shape, each, &mut words);
-            } else {
-                accepts::<blstrs::Scalar>(opcode, shape, each, &mut words);
-            }
+        let each = tuples(opcode).div_ceil(2 * shapes.len());
+        for shape in &shapes {
+            accepts::<Fr>(opcode, shape, each, &mut words);
+            accepts::<blstrs::Scalar>(opcode, shape, each, &mut words);
         }
     }
 }

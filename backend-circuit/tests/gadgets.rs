@@ -186,6 +186,7 @@ fn every_hint_of_every_gadget_is_forced() {
                 let values = operand_values(opcode, &operands, &mut words);
                 if kept_promise(opcode, &values) {
                     every_hint_is_forced::<Fr>(opcode, &operands, &values, &mut free);
+                    every_hint_is_forced::<blstrs::Scalar>(opcode, &operands, &values, &mut free);
                     done += 1;
                 }
             }

@@ -45,11 +45,20 @@ impl Output {
     }
 }
 
+/// Fails where [`write_file`] would, before the work whose result it would write.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
+    tempfile::tempfile_in(folder(path)).map(drop).map_err(failed)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file under a temporary name in the same folder and renames it, so that nobody ever reads half of it.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder(path)).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     make_readable(&file).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -1,4 +1,4 @@
-//! The progress of proving, on a terminal only: steps done, rows per second, time left.
+//! The progress of long work, on a terminal only: for proofs steps done, rows per second, time left.
 
 use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
@@ -39,7 +39,8 @@ impl Bar {
         ControlFlow::Continue(())
     }
 
-    fn spin(&self, what: &'static str) {
+    /// Shows that something of unknown length is being done.
+    pub(super) fn spin(&self, what: &'static str) {
         self.0.set_style(ProgressStyle::default_spinner());
         self.0.set_message(what);
         self.0.enable_steady_tick(Duration::from_millis(120));

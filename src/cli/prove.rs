@@ -1,7 +1,7 @@
 //! `zvm prove`: a proof that a call has the outcome that running it gives.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use zvm::{Error, Input, Program as Loaded};
 use zvm_backend_circuit::prover::TARGET_ROWS;
 use zvm_ir::Outcome;
 
-use super::output::{Output, grouped, write_file};
+use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
 use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes};
 
@@ -106,12 +106,6 @@ impl Prove {
             "outcome": shapes::outcome(&proved.file.outcome),
         })
     }
-}
-
-fn check_writable(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: path.display().to_string(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map(drop).map_err(failed)
 }
 
 /// What a call did, for people.
