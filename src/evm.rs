@@ -296,6 +296,14 @@ fn describe(state: &EvmState, pre: &State) -> Changes {
         let address: Address = (*address).into();
         let before = pre.accounts.get(&address);
         let mut change = AccountChange::default();
+        if account.is_selfdestructed() {
+            // Created and destroyed by the same execution: nothing is left, not even what had been sent there before.
+            change.balance = before.filter(|a| !a.balance.is_zero()).map(|_| Word::ZERO);
+            if change.balance.is_some() {
+                changes.accounts.insert(address, change);
+            }
+            continue;
+        }
         for (key, slot) in &account.storage {
             if slot.present_value != pre.slot(&address, key) {
                 change.storage.insert(*key, slot.present_value);

@@ -8,6 +8,7 @@
 //! but a 64th (EIP-150).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use revm::context_interface::{Cfg, ContextTr, Host as _, JournalTr};
 use revm::handler::{EthFrame, EvmTr, FrameResult, ItemOrResult, MainnetContext};
@@ -44,10 +45,25 @@ impl Evm {
         pre: &State,
         step_limit: u64,
     ) -> Result<Execution, Error> {
+        self.run_modules(&BTreeMap::from([(env.address, module)]), calldata, env, pre, step_limit)
+    }
+
+    /// As [`Evm::run_module`], with a module in the place of the bytecode of each account that `modules` names. The account
+    /// that is called need not be one of them.
+    ///
+    /// # Errors
+    /// As [`Evm::run_module`].
+    pub fn run_modules(
+        &self,
+        modules: &BTreeMap<Address, &Module>,
+        calldata: &[u8],
+        env: &Env,
+        pre: &State,
+        step_limit: u64,
+    ) -> Result<Execution, Error> {
         let mut evm = self.context(env, pre)?.build_mainnet();
         let first = self.prepare(&mut evm, calldata, env)?;
-        let program = EvmAddress::from(env.address);
-        let mut run = Run { module, env, program, step_limit, gas: self.gas_limit(), frames: Vec::new() };
+        let mut run = Run { modules, env, step_limit, gas: self.gas_limit(), frames: Vec::new() };
         let result = run.finish(&mut evm, first)?;
         self.finish(Ok(result), &mut evm)
     }
@@ -55,9 +71,9 @@ impl Evm {
 
 /// An execution in progress.
 struct Run<'m> {
-    module: &'m Module,
+    /// What runs instead of bytecode, by account.
+    modules: &'m BTreeMap<Address, &'m Module>,
     env: &'m Env,
-    program: EvmAddress,
     /// Instructions that may still be executed.
     step_limit: u64,
     /// Gas that other accounts may still use.
@@ -97,13 +113,12 @@ impl<'m> Run<'m> {
         }
     }
 
-    /// The machine of the frame on top, if it runs the program.
+    /// The machine of the frame on top, if it runs the code of an account that has a module.
     fn machine(&self, evm: &mut MainnetEvm<Context<'_>>) -> Result<Option<Box<Machine<'m>>>, Error> {
         let EthFrame { interpreter, .. } = evm.frame_stack.get();
         let input = &interpreter.input;
-        if input.bytecode_address != Some(self.program) {
-            return Ok(None);
-        }
+        let module = input.bytecode_address.and_then(|account| self.modules.get(&account.into_array()));
+        let Some(module) = module else { return Ok(None) };
         let env = Env {
             address: input.target_address.into(),
             caller: input.caller_address.into(),
@@ -117,7 +132,7 @@ impl<'m> Run<'m> {
             is_static: interpreter.runtime_flag.is_static,
             step_limit: self.step_limit,
         };
-        Ok(Some(Box::new(Machine::new(self.module, call)?)))
+        Ok(Some(Box::new(Machine::new(module, call)?)))
     }
 
     /// Runs the frame on top until it ends or needs another.

@@ -15,9 +15,9 @@ pub(crate) fn folder() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// A test of a file of the corpus.
+/// A test of a file or folder of the corpus.
 pub(crate) fn trial(name: &str, file: &str, test: impl FnOnce(&Path) -> Result<(), Failed> + Send + 'static) -> Trial {
-    let path = folder().map(|folder| folder.join(file)).filter(|path| path.is_file());
+    let path = folder().map(|folder| folder.join(file)).filter(|path| path.exists());
     let name = name.to_owned();
     match path {
         Some(path) => Trial::test(name, move || test(&path)),
