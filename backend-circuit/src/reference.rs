@@ -238,7 +238,9 @@ fn hashes(page: &mut String) -> Result<(), CircuitError> {
 }
 
 /// Name, instruction, operand widths, and the public figures if there are: of the first release, and of version 3.0.0.
-const FULL_WORDS: &[(&str, Opcode, &[u16], Option<u64>, Option<u64>)] = &[
+type Compared = (&'static str, Opcode, &'static [u16], Option<u64>, Option<u64>);
+
+const FULL_WORDS: &[Compared] = &[
     ("ADD", Opcode::Wadd, &[256, 256], Some(256), Some(258)),
     ("SUB", Opcode::Wsub, &[256, 256], Some(256), Some(258)),
     ("MUL", Opcode::Wmul, &[256, 256], Some(522), Some(909)),
