@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use zvm_ir::{Pc, TrapCode, Word};
 
+use crate::called;
 use crate::decode::{Code, Kind};
 use crate::effects::{Edge, Effect, End, Fact, Facts, Target, decided, interpret};
 use crate::error::LiftError;
@@ -108,13 +109,38 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, table: &Summaries) -> Result<
     Err(LiftError::Budget { what: "rounds of finding functions", limit: ROUND_LIMIT, pc: 0 })
 }
 
+/// One block enters another.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    /// The stack then, over the entry stack of `from`.
+    pub(crate) stack: Stack,
+    pub(crate) way: Way,
+    /// The instruction that does it.
+    pub(crate) pc: Pc,
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a JUMP to a constant.
+    Jump,
+    /// By a JUMPI, either way.
+    Branch,
+    /// Because the block ends where another starts.
+    Fall,
+    /// By a return, or through a pointer.
+    Return,
+}
+
 /// What a round finds out for the next one.
 #[derive(Debug, Default)]
 struct Found {
     /// Slots whose class was asked for but is not followed; whether as an address or as a flag.
     missing: BTreeSet<(NodeId, u32, bool)>,
-    /// From which node to which one, with what stack.
-    arrivals: Vec<(NodeId, NodeId, Stack)>,
+    /// Who enters whom.
+    arrivals: Vec<Arrival>,
     /// Flags that differ.
     varying: BTreeSet<(NodeId, u32)>,
     /// Nodes at which functions start.
@@ -288,7 +314,8 @@ impl Binder<'_> {
             self.functions.extend(functions);
             return true;
         }
-        let mut learned = self.demand(missing, arrivals);
+        let mut learned = self.demand(missing, &arrivals);
+        self.found.arrivals = arrivals;
         for (node, slot) in varying {
             learned |= self.nodes[node as usize].varying.insert(slot);
         }
@@ -301,10 +328,10 @@ impl Binder<'_> {
 
     /// Follows the missing slots from now on, in the blocks before as well: what a block needs to know of its stack,
     /// those need to know of theirs. Whether there are new ones.
-    fn demand(&mut self, missing: BTreeSet<(NodeId, u32, bool)>, arrivals: Vec<(NodeId, NodeId, Stack)>) -> bool {
-        let mut ways_in: BTreeMap<NodeId, Vec<(NodeId, Stack)>> = BTreeMap::new();
-        for (from, to, stack) in arrivals {
-            ways_in.entry(to).or_default().push((from, stack));
+    fn demand(&mut self, missing: BTreeSet<(NodeId, u32, bool)>, arrivals: &[Arrival]) -> bool {
+        let mut ways_in: BTreeMap<NodeId, Vec<(NodeId, &Stack)>> = BTreeMap::new();
+        for Arrival { from, to, stack, .. } in arrivals {
+            ways_in.entry(*to).or_default().push((*from, stack));
         }
         let mut learned: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut pending: Vec<_> = missing.into_iter().collect();
@@ -393,7 +420,13 @@ impl Binder<'_> {
             Resolved::Entry(class) => return Ok(self.ret(at, class, stack)),
         };
         let to = self.target(at, pc, stack)?;
-        self.found.arrivals.push((at.node, to, stack.clone()));
+        let way = match (depth, self.code.inst(at.pc).0.kind, target) {
+            (0, Kind::Jump, Target::Jump(expr)) if self.arena.is_fixed(expr) => Way::Jump,
+            (0, Kind::Jump, _) | (1.., ..) => Way::Return,
+            (0, Kind::Jumpi, _) => Way::Branch,
+            (0, ..) => Way::Fall,
+        };
+        self.found.arrivals.push(Arrival { from: at.node, to, stack: stack.clone(), way, pc: at.pc });
         let classes = self.arriving_classes(at, to, stack);
         let height = at.height + stack.delta();
         if !self.functions.contains(&to) {
@@ -530,6 +563,16 @@ impl Binder<'_> {
             return Err(LiftError::Unresolved { jumps: unresolved.into_iter().collect() });
         }
         plan.edges = edges;
+        let mut places = BTreeMap::new();
+        for &node in live.iter().filter(|&&node| runs(node)) {
+            let Some(info) = &self.infos[node as usize] else { continue };
+            let Node { key, effect, leaves, .. } = &self.nodes[node as usize];
+            let needs = effect.needs.last().map_or(0, |last| last.0);
+            let is_function = info.owner == node;
+            let place = called::Place { pc: key.pc, leaves, classes: &info.classes, needs, is_function };
+            places.insert(node, place);
+        }
+        plan.called = called::functions(self.code, self.arena, &places, &self.found.arrivals);
         Ok(plan)
     }
 

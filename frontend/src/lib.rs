@@ -12,6 +12,7 @@
 //! A lift is checked: every jump that can be reached goes to a known set of targets, or the lift is refused with the
 //! jumps named. What came out can be held against the bytecode again by `checker`, which shares nothing with 2 to 6. This crate knows nothing about lowering, circuits, files or artifacts.
 
+mod called;
 pub mod checker;
 mod decode;
 mod effects;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_ir::{Module, Pc};
 
+pub use called::Called;
 pub use checker::{CheckError, CheckErrorKind, Checked, check_lift};
 pub use error::LiftError;
 pub use report::{Problem, Report, Ring};
@@ -75,6 +77,11 @@ pub struct Lifted {
     /// For each jump that can be executed, and each JUMPI that can be passed: its `pc` and that of the instruction it
     /// goes to. Every such step of every execution is in the set.
     pub edges: BTreeSet<(Pc, Pc)>,
+    /// The blocks of bytecode that can be reached, by their first instruction.
+    pub blocks: BTreeSet<Pc>,
+    /// The functions that are called, by their first instruction, with what they take and leave on the stack. Empty if
+    /// the program is not a compiler's.
+    pub called: BTreeMap<Pc, Called>,
     /// Where the compiler's metadata trailer starts, if there is one. Data that the program copies may lie before it.
     pub metadata: Option<Pc>,
     /// What the parts of the module stand for, for [`check_lift`].
@@ -176,7 +183,15 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
         jumps: insts.values().filter(|inst| matches!(inst.kind, Kind::Jump | Kind::Jumpi)).count(),
         unresolved: 0,
     };
-    Ok(Lifted { module, report, edges: plan.edges, metadata: code.metadata(), witness })
+    Ok(Lifted {
+        module,
+        report,
+        edges: plan.edges,
+        blocks: pcs,
+        called: plan.called,
+        metadata: code.metadata(),
+        witness,
+    })
 }
 
 /// What can be said of runtime bytecode in both rings; never fails.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_ir::{Pc, TrapCode};
 
+use crate::called::Called;
 use crate::effects::{Effect, Facts};
 use crate::summaries::Leave;
 
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) functions: BTreeMap<NodeId, Vec<Leave>>,
     /// For each jump (and each JUMPI not taken) that can be executed, where it goes.
     pub(crate) edges: BTreeSet<(Pc, Pc)>,
+    /// The calls that were seen.
+    pub(crate) called: BTreeMap<Pc, Called>,
 }
 
 impl Next {

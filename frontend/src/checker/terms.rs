@@ -31,6 +31,8 @@ pub(super) enum Node {
 const SIZE_LIMIT: u32 = 1000;
 /// Larger terms are not kept from one block to the next.
 const KEPT_LIMIT: u32 = 64;
+/// What is known is put into a term at most this often.
+const NORM_LIMIT: usize = 8;
 /// A set of values with more members is not enumerated.
 const VALUES_LIMIT: usize = 2048;
 
@@ -270,7 +272,17 @@ pub(super) struct Known {
 impl Known {
     /// `term` with what is known put in.
     pub(super) fn norm(&self, terms: &mut Terms, term: Term) -> Term {
-        if self.equal.is_empty() { term } else { terms.replace(term, &|part| self.equal.get(&part).copied()) }
+        let mut term = term;
+        // What is put in may contain something else that is known.
+        for _ in 0..NORM_LIMIT {
+            let next =
+                if self.equal.is_empty() { term } else { terms.replace(term, &|part| self.equal.get(&part).copied()) };
+            if next == term {
+                break;
+            }
+            term = next;
+        }
+        term
     }
 
     /// Whether a term is zero (`false`) or not, if that is known.
