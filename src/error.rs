@@ -551,7 +551,10 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::NoEntry | CircuitError::Invalid(_) | CircuitError::Malformed(_) => "ZV0601",
         CircuitError::Unprovable(_) | CircuitError::NotProvable(_) => "ZV0602",
         CircuitError::Execution(_) => "ZV0603",
-        CircuitError::PlanLacks(_) | CircuitError::TooManySteps(_) | CircuitError::NoSteps => "ZV0604",
+        CircuitError::PlanLacks(_)
+        | CircuitError::TooManySteps(_)
+        | CircuitError::StepSize(_)
+        | CircuitError::NoSteps => "ZV0604",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
         CircuitError::UnreadableProof(_) => "ZV0606",
         CircuitError::Cache { .. } => "ZV0607",
@@ -577,6 +580,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         CircuitError::Execution(_)
         | CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
+        | CircuitError::StepSize(_)
         | CircuitError::Interrupted => Exit::Limit,
         CircuitError::Rejected(_)
         | CircuitError::MalformedProof

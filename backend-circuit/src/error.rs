@@ -41,6 +41,9 @@ pub enum CircuitError {
     /// The plan needs more steps than allowed.
     #[error("the execution needs more than {0} steps with this plan")]
     TooManySteps(u64),
+    /// The plan's steps are larger than verifiers build. A fault of the caller, or a program with very many hashes.
+    #[error("a step of this plan has {0} rows, more than the {max} that are verified", max = crate::prover::MAX_STEP_ROWS)]
+    StepSize(u64),
     /// The last state is not that of the outcome which the interpreter computed. A bug of this crate.
     #[error("the circuit and the interpreter disagree: {0}")]
     Outcome(#[from] crate::statement::StateError),

@@ -125,6 +125,10 @@ pub fn prove(
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(CircuitError::Interrupted),
     };
+    let rows = plan.rows(program.rows());
+    if rows > MAX_STEP_ROWS {
+        return Err(CircuitError::StepSize(rows));
+    }
     let execution = program.execute(call)?;
     let steps = plan.steps(&execution.trace, MAX_STEPS)?;
     let statement = Statement::new(program, call, &execution.outcome, steps);

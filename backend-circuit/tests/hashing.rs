@@ -106,6 +106,18 @@ fn a_hash_too_long_is_an_exit() {
     assert_eq!(exit.to_string(), "`keccak_words` at pc 0x0042: the circuit has no hashes of this length");
 }
 
+/// A proof whose steps a verifier would not build is not made.
+#[test]
+fn a_step_of_too_many_hashes_is_refused() {
+    let program = program(CHAIN);
+    let hash = hash_regions(&program)[0];
+    let plan = Arc::new(Plan::new(std::iter::repeat_n(hash, 24)));
+    let mut progress = |_| ControlFlow::Continue(());
+    let options = ProveOptions { kind: Kind::Recursive, cache: None, check: Check::EachStep, progress: &mut progress };
+    let error = prove(&program, &plan, &call([Word::MAX, Word::from(1)]), options).map(drop).unwrap_err();
+    assert!(matches!(error, CircuitError::StepSize(rows) if rows > 1 << 21), "{error}");
+}
+
 #[test]
 fn no_value_of_a_hash_slot_is_free() {
     let program = program(CHAIN);
