@@ -7,6 +7,8 @@
 //! so of those only the parameters count. Functions defined in inline assembly have no entry when solc generates legacy code:
 //! of contracts whose sources have some, what solc does not list is counted apart.
 //!
+//! Every lift is also held against its bytecode by [`zvm_frontend::check_lift`].
+//!
 //! ```text
 //! node benches/debug-data/compile.js                          compiles: npm, network, minutes
 //! cargo bench -p zvm-frontend --bench functions               the table of docs/lifting.md
@@ -18,13 +20,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::Value as Json;
-use zvm_frontend::{LiftOptions, lift};
+use zvm_frontend::{LiftOptions, check_lift, lift};
 
 /// Counts of one kind of code.
 #[derive(Default)]
 struct Counts {
     contracts: usize,
     refused: usize,
+    /// Lifts that the checker does not accept.
+    wrong: usize,
     /// What we found in code with functions in assembly, and solc does not list.
     apart: usize,
     /// solc's functions, ours, those in both, those with the same parameters and results.
@@ -57,9 +61,9 @@ fn main() -> ExitCode {
         compare(&record, counts, misses);
     }
     println!(
-        "| code | contracts | refused | functions of solc | ours | apart | F1 of entries | F1 with signatures | bar |"
+        "| code | contracts | refused | wrong | functions of solc | ours | apart | F1 of entries | F1 with signatures | bar |"
     );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut good = true;
     for (mode, counts) in &table {
         let (name, bar) = match mode.as_str() {
@@ -70,11 +74,11 @@ fn main() -> ExitCode {
             other => (other, 1.0),
         };
         let f1 = |both: usize| 2.0 * both as f64 / (counts.theirs + counts.ours).max(1) as f64;
-        good &= f1(counts.same) >= bar;
-        let Counts { contracts, refused, theirs, ours, apart, both, same } = counts;
+        good &= f1(counts.same) >= bar && counts.wrong == 0;
+        let Counts { contracts, refused, wrong, theirs, ours, apart, both, same } = counts;
         let (entries, signatures) = (f1(*both), f1(*same));
         println!(
-            "| {name} | {contracts} | {refused} | {theirs} | {ours} | {apart} | {entries:.4} | {signatures:.4} | {bar} |"
+            "| {name} | {contracts} | {refused} | {wrong} | {theirs} | {ours} | {apart} | {entries:.4} | {signatures:.4} | {bar} |"
         );
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -98,6 +102,10 @@ fn compare(record: &Json, counts: &mut Counts, misses: bool) {
             return;
         }
     };
+    if let Err(errors) = check_lift(&code, &lifted) {
+        counts.wrong += 1;
+        println!("{name}: {}", errors[0]);
+    }
     let mut theirs: BTreeMap<u32, Vec<(&str, Slots)>> = BTreeMap::new();
     for (function, data) in record["functions"].as_object().into_iter().flatten() {
         let number = |key: &str| data[key].as_u64().and_then(|number| u32::try_from(number).ok());

@@ -37,6 +37,8 @@ const SLOT_LIMIT: u32 = 1024;
 const DEMAND_LIMIT: usize = 32;
 /// More edges than this, over all rounds, are given up.
 const WORK_LIMIT: usize = 5_000_000;
+/// More edges than this are not visited before the functions that can be seen at once are taken for granted.
+const UNAIDED_LIMIT: usize = 1_000_000;
 /// Calls that follow one edge.
 const CHAIN_LIMIT: usize = 64;
 
@@ -86,10 +88,46 @@ struct Info {
 
 /// Finds the functions of a program whose summaries are given.
 pub(crate) fn plan(code: &Code, arena: &mut Arena, table: &Summaries) -> Result<Plan, LiftError> {
+    match plan_from(code, arena, table, BTreeSet::new(), UNAIDED_LIMIT) {
+        // Programs with a thousand functions need too many rounds to find them one after the other.
+        Err(LiftError::Budget { .. }) => {
+            let obvious = obvious(code, arena, table);
+            plan_from(code, arena, table, obvious, WORK_LIMIT)
+        }
+        result => result,
+    }
+}
+
+/// The blocks that are entered with different addresses which the blocks before push: functions, whatever else is found.
+fn obvious(code: &Code, arena: &mut Arena, table: &Summaries) -> BTreeSet<Pc> {
+    let mut given: BTreeMap<Pc, BTreeSet<Expr>> = BTreeMap::new();
+    for &pc in table.blocks.keys() {
+        let Some(End::Goto(edge)) = table.effect(pc).map(|effect| &effect.end) else { continue };
+        let Resolved::Block(to) = resolve(code, arena, edge.target) else { continue };
+        for leave in table.leaves(to, &Facts::new()) {
+            if let Leaf::Entry(slot) = arena.node(leave.target) {
+                let item = edge.stack.get(arena, slot);
+                if arena.as_const(item).is_some() {
+                    given.entry(to).or_default().insert(item);
+                }
+            }
+        }
+    }
+    given.into_iter().filter(|(_, addresses)| addresses.len() > 1).map(|(pc, _)| pc).collect()
+}
+
+fn plan_from(
+    code: &Code,
+    arena: &mut Arena,
+    table: &Summaries,
+    obvious: BTreeSet<Pc>,
+    limit: usize,
+) -> Result<Plan, LiftError> {
     let mut binder = Binder {
         code,
         arena,
         table,
+        obvious,
         nodes: Vec::new(),
         index: HashMap::new(),
         functions: BTreeSet::from([ROOT]),
@@ -98,6 +136,7 @@ pub(crate) fn plan(code: &Code, arena: &mut Arena, table: &Summaries) -> Result<
         queue: VecDeque::new(),
         found: Found::default(),
         work: 0,
+        limit,
     };
     binder.node(Key { pc: 0, facts: Facts::new(), copy: Copy::Root })?;
     for _ in 0..ROUND_LIMIT {
@@ -157,6 +196,8 @@ struct Binder<'a> {
     code: &'a Code,
     arena: &'a mut Arena,
     table: &'a Summaries,
+    /// Where functions start for certain.
+    obvious: BTreeSet<Pc>,
     nodes: Vec<Node>,
     index: HashMap<Key, NodeId>,
     functions: BTreeSet<NodeId>,
@@ -165,8 +206,9 @@ struct Binder<'a> {
     bindings: BTreeMap<(NodeId, u32), BTreeSet<Expr>>,
     queue: VecDeque<NodeId>,
     found: Found,
-    /// How many edges were visited so far.
+    /// How many edges were visited so far, and how many may be.
     work: usize,
+    limit: usize,
 }
 
 /// Where an edge starts.
@@ -197,6 +239,9 @@ impl Binder<'_> {
         let leaves = self.possible(key.pc, &key.facts);
         let labels = self.own_labels(&leaves);
         let (flags, varying) = (BTreeSet::new(), BTreeSet::new());
+        if key.copy == Copy::Shared && key.facts.is_empty() && self.obvious.contains(&key.pc) {
+            self.functions.insert(node);
+        }
         self.nodes.push(Node { key: key.clone(), effect, leaves, labels, flags, varying });
         self.infos.push(None);
         self.index.insert(key, node);
@@ -387,8 +432,8 @@ impl Binder<'_> {
     /// What an edge to `target` with `stack` becomes, visiting the nodes it leads to.
     fn next(&mut self, at: Place<'_>, target: Target, stack: &Stack, depth: usize) -> Result<Next, LiftError> {
         self.work += 1;
-        if self.work > WORK_LIMIT {
-            return Err(LiftError::Budget { what: "edges", limit: WORK_LIMIT, pc: at.pc });
+        if self.work > self.limit {
+            return Err(LiftError::Budget { what: "edges", limit: self.limit, pc: at.pc });
         }
         if depth > CHAIN_LIMIT {
             return Err(LiftError::Budget { what: "calls after one jump", limit: CHAIN_LIMIT, pc: at.pc });
