@@ -25,7 +25,7 @@ enum Command {
     /// Rows of each instruction by the widths of its operands.
     Costs,
     /// Write the circuit and the witness of one step of a call's proof, as snarkjs and its tools read them.
-    Export(Export),
+    Export(Box<Export>),
 }
 
 /// Arguments of `circuit export`.
