@@ -304,6 +304,16 @@ pub enum Error {
         /// All passes.
         names: Vec<&'static str>,
     },
+    /// A function has more blocks than a picture of it can show.
+    #[error("@{function} has {blocks} blocks; at most {limit} are drawn")]
+    PictureTooLarge {
+        /// The function.
+        function: String,
+        /// Its blocks.
+        blocks: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// An executor was asked for that was not prepared. A fault of the caller.
     #[error("the executor `{0}` was not prepared")]
     NotPrepared(&'static str),
@@ -396,6 +406,7 @@ impl Error {
             Self::NoBytecode => "ZV0909",
             Self::NotPrepared(_) => "ZV0910",
             Self::UnknownPass { .. } => "ZV0203",
+            Self::PictureTooLarge { .. } => "ZV0204",
             Self::StagesDiffer { .. } => "ZV0999",
         }
     }
@@ -405,6 +416,7 @@ impl Error {
         match self {
             Self::OutOfGas { .. }
             | Self::TooLarge { .. }
+            | Self::PictureTooLarge { .. }
             | Self::Interp(
                 InterpError::StepLimit { .. } | InterpError::MemoryLimit { .. } | InterpError::CallDepth { .. },
             ) => Exit::Limit,
@@ -459,6 +471,7 @@ impl Error {
             Self::UnknownJson { .. } => {
                 "known are solc's combined and standard JSON output, and the artifacts of Foundry, Hardhat and Truffle"
             }
+            Self::PictureTooLarge { .. } => "use `--cfg dot`, and Graphviz or a viewer of its files",
             Self::NotHex { .. } => "give runtime bytecode as hex digits, or as raw bytes",
             Self::Json { .. } => "a file that begins with `{` is read as a compiler's JSON output",
             Self::CompilerFailed { .. } => "compile again, with `evm.deployedBytecode` among the selected outputs",

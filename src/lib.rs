@@ -10,6 +10,8 @@ pub mod error;
 pub mod evm;
 pub mod executors;
 pub mod input;
+pub mod names;
+pub mod picture;
 pub mod program;
 pub mod state;
 

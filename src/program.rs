@@ -12,6 +12,7 @@ use zvm_ir::{Module, Pc};
 use crate::disassembly;
 use crate::error::Error;
 use crate::input::{Contract, Input, Source};
+use crate::names::Names;
 
 /// The longest runtime bytecode that an account can hold, in bytes (EIP-170).
 pub const CODE_SIZE_LIMIT: usize = 0x6000;
@@ -125,13 +126,17 @@ pub fn check_contract(contract: &Contract) -> Result<Report, Error> {
         return Ok(zvm_frontend::check(&contract.runtime, &options));
     };
     let program = Program { contract: None, module, lifted: None, compiled: None };
+    let names = Names::of(&program.module, contract.abi.as_ref());
     let unprovable = program.circuit()?.unprovable();
     report.problems.retain(|problem| problem.ring != Ring::Proof);
     report.problems.extend(unprovable.into_iter().map(|exit| Problem {
         ring: Ring::Proof,
         pc: exit.pc,
         opcode: exit.pc.map_or_else(|| exit.opcode.mnemonic().to_owned(), |pc| mnemonic(&contract.runtime, pc)),
-        reason: format!("the circuit has no {}", exit.reason),
+        reason: match exit.pc.and_then(|pc| names.function_at(pc)) {
+            Some(function) => format!("the circuit has no {} (in {function})", exit.reason),
+            None => format!("the circuit has no {}", exit.reason),
+        },
         help: "calls that do not reach this instruction can be proved".to_owned(),
     }));
     report.proof_ring = report.problems.is_empty();

@@ -8,27 +8,40 @@ use core::fmt::{self, Write};
 
 use crate::Opcode;
 use crate::cfg::Cfg;
-use crate::entities::Block;
+use crate::entities::{Block, Func};
 use crate::function::{Function, Imm, Module};
-use crate::print::block_lines;
+use crate::print::{Labels, block_lines};
 
-/// The graphs as one DOT document.
-pub fn dot(module: &Module) -> String {
+/// The graphs as one DOT document, labels included.
+pub fn dot(module: &Module, labels: &Labels) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_dot(&mut text, module);
+    let _ = write_dot(&mut text, module, labels);
     text
 }
 
-fn write_dot(out: &mut String, module: &Module) -> fmt::Result {
+/// The lines that show a block: its header with its label, then its instructions.
+pub fn block_text(module: &Module, func: Func, block: Block, labels: &Labels) -> Vec<String> {
+    let Some(function) = module.funcs.get(func) else { return Vec::new() };
+    // Writing to a string cannot fail.
+    let mut lines = block_lines(function, block, Some(module)).unwrap_or_default();
+    if let (Some(label), Some(header)) = (labels.blocks.get(&(func, block)), lines.first_mut()) {
+        *header += "  ; ";
+        *header += label;
+    }
+    lines
+}
+
+fn write_dot(out: &mut String, module: &Module, labels: &Labels) -> fmt::Result {
     writeln!(out, "digraph zvm {{")?;
     writeln!(out, "  node [shape=box, fontname=\"monospace\", fontsize=10];")?;
     writeln!(out, "  edge [fontname=\"monospace\", fontsize=9];")?;
     for (func, function) in &module.funcs {
         writeln!(out, "  subgraph \"cluster_{func}\" {{")?;
-        writeln!(out, "    label=\"@{}\";", escaped(&function.name))?;
+        let label = labels.functions.get(&func).map(|label| format!("  ; {label}")).unwrap_or_default();
+        writeln!(out, "    label=\"@{}{}\";", escaped(&function.name), escaped(&label))?;
         for &block in &function.layout {
-            let lines = block_lines(function, block, Some(module))?;
+            let lines = block_text(module, func, block, labels);
             let label: String = lines.iter().map(|line| escaped(line.trim_end()) + "\\l").collect();
             writeln!(out, "    \"{func}.{block}\" [label=\"{label}\"];")?;
         }
@@ -92,7 +105,7 @@ mod tests {
                 .replace("brif v2", "v2: u1 = iszero v1\nbrif v2");
         let module = parse(&text).unwrap();
         verify(&module).unwrap();
-        let dot = dot(&module);
+        let dot = dot(&module, &Labels::default());
         for line in [
             "    \"fn0.block0\" [label=\"block0:\\l    v0: u8 = iconst 5",
             "    \"fn0.block0\" -> \"fn0.block1\";",

@@ -32,6 +32,7 @@ pub use interp::{Call, Event, Foreign, InterpError, Machine, Observer, Returned,
 pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, WidthError};
 pub use outcome::{Address, Halt, Log, Outcome};
 pub use parse::{ParseError, ParseErrorKind, parse};
+pub use print::Labels;
 pub use types::Type;
 pub use verify::{VerifyError, VerifyErrorKind, verify};
 

@@ -4,8 +4,9 @@
 //! (`@0042`, hexadecimal) follows an instruction that came from bytecode.
 
 use core::fmt::{self, Display, Formatter, Write};
+use std::collections::BTreeMap;
 
-use crate::entities::{Block, Inst, Value};
+use crate::entities::{Block, Func, Inst, Value};
 use crate::function::{BlockCall, BlockData, Function, Imm, Module};
 use crate::{Opcode, Word};
 
@@ -17,35 +18,70 @@ const PC_COLUMN: usize = 60;
 
 impl Display for Module {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{HEADER}")?;
-        for (data, bytes) in &self.data {
-            write!(f, "{data} = 0x")?;
-            for byte in bytes {
-                write!(f, "{byte:02x}")?;
-            }
-            writeln!(f)?;
-        }
-        if let Some(entry) = self.entry
-            && let Some(function) = self.funcs.get(entry)
-        {
-            writeln!(f, "entry @{}", function.name)?;
-        }
-        for function in self.funcs.values() {
-            writeln!(f)?;
-            write_function(f, function, Some(self))?;
-        }
-        Ok(())
+        Labelled { module: self, labels: &Labels::default() }.fmt(f)
     }
 }
 
 /// Without its module, a function prints its callees by number (`@fn3`).
 impl Display for Function {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_function(f, self, None)
+        write_function(f, self, None, None)
     }
 }
 
-fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Module>) -> fmt::Result {
+/// What a person calls functions and blocks. Text shows it as comments, which mean nothing: with and without them a module
+/// reads back the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Of functions. One line each.
+    pub functions: BTreeMap<Func, String>,
+    /// Of blocks. One line each.
+    pub blocks: BTreeMap<(Func, Block), String>,
+}
+
+/// A module as text, with labels.
+struct Labelled<'m> {
+    module: &'m Module,
+    labels: &'m Labels,
+}
+
+impl Display for Labelled<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { module, labels } = *self;
+        writeln!(f, "{HEADER}")?;
+        for (data, bytes) in &module.data {
+            write!(f, "{data} = 0x")?;
+            for byte in bytes {
+                write!(f, "{byte:02x}")?;
+            }
+            writeln!(f)?;
+        }
+        if let Some(entry) = module.entry
+            && let Some(function) = module.funcs.get(entry)
+        {
+            writeln!(f, "entry @{}", function.name)?;
+        }
+        for (func, function) in &module.funcs {
+            writeln!(f)?;
+            write_function(f, function, Some(module), Some((func, labels)))?;
+        }
+        Ok(())
+    }
+}
+
+impl Module {
+    /// The text form, with labels as comments.
+    pub fn labelled<'m>(&'m self, labels: &'m Labels) -> impl Display + 'm {
+        Labelled { module: self, labels }
+    }
+}
+
+fn write_function(
+    f: &mut Formatter<'_>,
+    function: &Function,
+    module: Option<&Module>,
+    labels: Option<(Func, &Labels)>,
+) -> fmt::Result {
     write!(f, "func @{}(", function.name)?;
     write_list(f, function.param_types())?;
     f.write_str(")")?;
@@ -53,13 +89,23 @@ fn write_function(f: &mut Formatter<'_>, function: &Function, module: Option<&Mo
         f.write_str(" -> ")?;
         write_list(f, &function.results)?;
     }
-    writeln!(f, " {{")?;
+    f.write_str(" {")?;
+    write_label(f, labels.and_then(|(func, labels)| labels.functions.get(&func)))?;
+    writeln!(f)?;
     for &block in &function.layout {
-        for line in block_lines(function, block, module)? {
+        let mut lines = block_lines(function, block, module)?.into_iter();
+        f.write_str(&lines.next().unwrap_or_default())?;
+        write_label(f, labels.and_then(|(func, labels)| labels.blocks.get(&(func, block))))?;
+        writeln!(f)?;
+        for line in lines {
             writeln!(f, "{line}")?;
         }
     }
     writeln!(f, "}}")
+}
+
+fn write_label(f: &mut Formatter<'_>, label: Option<&String>) -> fmt::Result {
+    label.map_or(Ok(()), |label| write!(f, "  ; {label}"))
 }
 
 /// The lines of a block: its header, then its instructions.

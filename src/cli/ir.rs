@@ -2,12 +2,13 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use zvm::{Program as Loaded, Source};
+use zvm::names::Names;
+use zvm::{Program as Loaded, Source, picture};
 use zvm_ir::passes::{self, Goal, Moment};
 use zvm_ir::{Module, dot};
 
 use super::output::Output;
-use super::{Answer, Failure, Program};
+use super::{Answer, Failure, Program, contract};
 
 /// Arguments of `ir`.
 #[derive(Debug, Args)]
@@ -33,6 +34,8 @@ pub(crate) struct Ir {
 enum Format {
     /// The language of Graphviz.
     Dot,
+    /// A picture.
+    Svg,
 }
 
 impl Ir {
@@ -46,9 +49,12 @@ impl Ir {
             None if self.raw || !matches!(input.source, Source::Contract(_)) => program.module,
             None => program.optimized(goal).map_err(|error| Failure::about(error, &input))?,
         };
+        let abi = contract(&input).and_then(|contract| contract.abi.as_ref());
+        let labels = Names::of(&module, abi).labels;
         let (name, text) = match self.cfg {
-            Some(Format::Dot) => ("dot", dot(&module)),
-            None => ("ir", module.to_string()),
+            Some(Format::Dot) => ("dot", dot(&module, &labels)),
+            Some(Format::Svg) => ("svg", picture::svg(&module, &labels)?),
+            None => ("ir", module.labelled(&labels).to_string()),
         };
         output.either(&text, || json!({ name: text }))?;
         Ok(Answer::Yes)
