@@ -18,6 +18,8 @@ pub mod parse;
 pub mod passes;
 pub mod print;
 pub mod reference;
+pub mod stats;
+pub mod storage_paths;
 pub mod types;
 pub mod verify;
 
@@ -33,6 +35,8 @@ pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, Wi
 pub use outcome::{Address, Halt, Log, Outcome};
 pub use parse::{ParseError, ParseErrorKind, parse};
 pub use print::Labels;
+pub use stats::{Change, Stats};
+pub use storage_paths::StoragePaths;
 pub use types::Type;
 pub use verify::{VerifyError, VerifyErrorKind, verify};
 

@@ -1,7 +1,7 @@
 //! `dead-stores`: writes to memory that nobody reads are removed.
 //!
-//! *Does*: finds backwards which bytes of memory may still be read, and removes stores and copies whose bytes are not
-//! among them.
+//! *Does*: finds backwards which bytes of memory may still be read, in the function and by its callers after it has
+//! returned, and removes stores and copies whose bytes are not among them.
 //! *Requires*: addresses folded to constants where they are. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`]. A module that observes `msize` is left alone, and so is what may trap.
 //! *After*: liveness of memory, byte by byte.
@@ -14,33 +14,48 @@ use std::collections::BTreeSet;
 
 use cranelift_entity::SecondaryMap;
 
-use crate::Word;
-use crate::cfg::Cfg;
-use crate::entities::{Block, Inst};
-use crate::function::Function;
+use crate::cfg::CallGraph;
+use crate::entities::{Block, Func, Inst, Value};
+use crate::function::{Function, Imm, InstData, Module};
 use crate::opcode::Opcode;
 use crate::passes::Context;
-use crate::passes::facts::Fact;
-use crate::passes::memory::access::{LIMIT, access};
+use crate::passes::facts::flow::Flow;
+use crate::passes::memory::access::{LIMIT, Span};
 use crate::passes::memory::byte_set::ByteSet;
 
 /// Runs the pass.
-pub fn run(func: &mut Function, cx: &mut Context) -> bool {
-    if cx.observes_msize() || !func.insts_in_order().any(|(_, inst)| is_removable(func.insts[inst].opcode)) {
+pub fn run(module: &mut Module, cx: &mut Context) -> bool {
+    if cx.observes_msize() {
         return false;
     }
-    let cfg = Cfg::new(func);
-    let live = Live::new(func, cx, &cfg);
+    let graph = CallGraph::new(module);
     let mut changed = false;
-    for &block in cfg.reverse_postorder() {
-        let mut dead = BTreeSet::new();
-        live.walk(func, cx, &cfg, block, |inst| {
-            dead.insert(inst);
-        });
-        if !dead.is_empty() {
-            func.blocks[block].insts.retain(|inst| !dead.contains(inst));
-            changed = true;
+    // Callers first: what they read after a call is what their callees write for.
+    let mut after: SecondaryMap<Func, ByteSet> = SecondaryMap::with_default(ByteSet::empty());
+    for &func in graph.components().iter().rev().flatten() {
+        if graph.is_recursive(func) {
+            after[func].insert(Span::ALL);
         }
+        let function = &module.funcs[func];
+        let flow = Flow::new(function, cx, Some(cx.memory_at_start(func)));
+        let live = Live::new(function, cx, &flow, after[func].clone());
+        let mut dead = BTreeSet::new();
+        for &block in flow.cfg.reverse_postorder() {
+            live.walk(function, cx, &flow, block, |inst, bytes, unread| {
+                let data = &function.insts[inst];
+                if let Imm::Func(callee) = data.imm {
+                    after[callee].union(bytes);
+                }
+                if unread {
+                    dead.insert(inst);
+                }
+            });
+        }
+        let function = &mut module.funcs[func];
+        for block in function.layout.clone() {
+            function.blocks[block].insts.retain(|inst| !dead.contains(inst));
+        }
+        changed |= !dead.is_empty();
     }
     changed
 }
@@ -58,26 +73,30 @@ fn is_removable(opcode: Opcode) -> bool {
     )
 }
 
-/// What the function itself says about an operand: a constant, or a type.
-pub(super) fn operand_fact(func: &Function, inst: Inst, at: usize) -> Fact {
-    func.insts[inst]
-        .args
-        .get(at)
-        .map_or(Fact::ANY, |&value| func.constant(value).map_or_else(|| Fact::of_type(func.ty(value)), Fact::exact))
+/// For each block the bytes of memory that may be read from its start on before they are written again.
+pub(super) struct Live {
+    at_entry: SecondaryMap<Block, Option<ByteSet>>,
+    /// What the callers may read after the function has returned.
+    returned: ByteSet,
 }
 
-/// For each block the bytes of memory that may be read from its start on before they are written again.
-pub(super) struct Live(SecondaryMap<Block, Option<ByteSet>>);
+/// A read of a range whose place or length is known by its values only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Range {
+    offset: Value,
+    len: Value,
+    span: Span,
+}
 
 impl Live {
     /// Computes the sets backwards, to a fixed point.
-    pub(super) fn new(func: &Function, cx: &Context, cfg: &Cfg) -> Self {
-        let mut live = Self(SecondaryMap::new());
+    pub(super) fn new(func: &Function, cx: &Context, flow: &Flow, returned: ByteSet) -> Self {
+        let mut live = Self { at_entry: SecondaryMap::new(), returned };
         loop {
             let mut changed = false;
-            for &block in cfg.reverse_postorder().iter().rev() {
-                let bytes = live.walk(func, cx, cfg, block, |_| {});
-                match &mut live.0[block] {
+            for &block in flow.cfg.reverse_postorder().iter().rev() {
+                let bytes = live.walk(func, cx, flow, block, |_, _, _| {});
+                match &mut live.at_entry[block] {
                     Some(before) => changed |= before.union(&bytes),
                     empty => {
                         *empty = Some(bytes);
@@ -93,37 +112,74 @@ impl Live {
 
     /// The bytes that may be read from the start of `block` on.
     pub(super) fn at_entry(&self, block: Block) -> ByteSet {
-        self.0[block].clone().unwrap_or_else(ByteSet::empty)
+        self.at_entry[block].clone().unwrap_or_else(ByteSet::empty)
     }
 
-    /// Walks a block backwards; the bytes that may be read from its start on. `dead` is told of each write in vain.
-    fn walk(&self, func: &Function, cx: &Context, cfg: &Cfg, block: Block, mut dead: impl FnMut(Inst)) -> ByteSet {
+    /// Walks a block backwards; the bytes that may be read from its start on. `tell` hears of each instruction the bytes
+    /// that may be read after it, and whether it is a write in vain.
+    fn walk(
+        &self,
+        func: &Function,
+        cx: &Context,
+        flow: &Flow,
+        block: Block,
+        mut tell: impl FnMut(Inst, &ByteSet, bool),
+    ) -> ByteSet {
         let mut live = ByteSet::empty();
-        for &succ in cfg.succs(block) {
-            if let Some(of_succ) = &self.0[succ] {
+        for &succ in flow.cfg.succs(block) {
+            if let Some(of_succ) = &self.at_entry[succ] {
                 live.union(of_succ);
             }
         }
+        let mut ranges: Vec<Range> = Vec::new();
         for &inst in func.blocks[block].insts.iter().rev() {
             let data = &func.insts[inst];
-            let access = access(data, cx, |at| operand_fact(func, inst, at));
+            if data.opcode == Opcode::Ret {
+                live.union(&self.returned);
+                continue;
+            }
+            let access = flow.access(func, cx, inst);
             if is_removable(data.opcode) {
-                // No span: nothing is written, or what is written lies beyond what is followed.
-                let len = data.args.last().filter(|_| data.args.len() >= 3);
-                let empty = len.is_some_and(|&len| func.constant(len) == Some(Word::ZERO));
-                let followed = access.writes.iter().all(|span| span.to < LIMIT) && !access.writes.is_empty();
-                if empty || followed && !access.writes.iter().any(|&span| live.meets(span)) {
-                    dead(inst);
+                // A copy of any length may cost more than an execution can pay: that it ends there is not for us to undo.
+                let bounded = data.args.len() == 2 || access.writes.iter().all(|span| span.to < LIMIT);
+                let read = |span: &Span| live.meets(*span) || ranges.iter().any(|range| overlap(*span, range.span));
+                if bounded && !access.writes.iter().any(read) {
+                    tell(inst, &live, true);
                     continue;
                 }
             }
+            if data.opcode == Opcode::Call {
+                ranges.drain(..).for_each(|range| live.insert(range.span));
+            }
+            tell(inst, &live, false);
             for &span in access.writes.iter().filter(|span| span.exact) {
                 live.remove(span);
             }
-            for &span in &access.reads {
-                live.insert(span);
+            if let Some((offset, len)) = copied_range(data) {
+                ranges.retain(|range| (range.offset, range.len) != (offset, len));
+            }
+            match (read_range(data), access.reads.as_slice()) {
+                (Some((offset, len)), &[span]) if !span.exact => ranges.push(Range { offset, len, span }),
+                (_, spans) => spans.iter().for_each(|&span| live.insert(span)),
             }
         }
+        ranges.into_iter().for_each(|range| live.insert(range.span));
         live
     }
+}
+
+fn overlap(a: Span, b: Span) -> bool {
+    a.from < b.to && b.from < a.to
+}
+
+/// The range of memory that the instruction reads, as values.
+fn read_range(data: &InstData) -> Option<(Value, Value)> {
+    matches!(data.opcode, Opcode::Return | Opcode::Revert | Opcode::Keccak256 | Opcode::Log)
+        .then(|| (data.args[0], data.args[1]))
+}
+
+/// The range of memory that the instruction overwrites whenever it is executed to its end, as values.
+fn copied_range(data: &InstData) -> Option<(Value, Value)> {
+    matches!(data.opcode, Opcode::Calldatacopy | Opcode::Datacopy | Opcode::Returndatacopy)
+        .then(|| (data.args[0], data.args[2]))
 }

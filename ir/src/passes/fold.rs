@@ -403,7 +403,7 @@ mod tests {
             let (mut before, before_text) = module(rule.before);
             let (after, _) = module(rule.after);
             let original = before.funcs.values().next().unwrap().clone();
-            let mut cx = Context::new(&before, Goal::Evm);
+            let mut cx = Context::new(&before, Goal::Evm, false);
             let func = before.funcs.values_mut().next().unwrap();
             assert!(
                 run_with(func, &mut cx, &by_opcode(std::iter::once(rule))),

@@ -11,6 +11,7 @@ pub mod dead_stores;
 pub mod dispatch;
 pub mod duplicate_exits;
 pub mod fold;
+pub mod forward_memory;
 pub mod gvn;
 pub mod inline;
 pub mod licm;
@@ -21,7 +22,7 @@ pub mod simplify_cfg;
 pub mod sink;
 pub mod sink_stores;
 
-mod edit;
+pub(crate) mod edit;
 mod facts;
 mod memory;
 
@@ -30,7 +31,8 @@ use cranelift_entity::{PrimaryMap, SecondaryMap};
 use crate::cfg::{CallGraph, Cfg};
 use crate::entities::{Data, Func};
 use crate::function::{Function, Module};
-use crate::passes::memory::access::Summary;
+use crate::passes::memory::known::Known;
+use crate::passes::memory::summary::Summary;
 use crate::types::Type;
 use crate::verify::{VerifyError, verify};
 
@@ -89,6 +91,8 @@ pub struct Pass {
     pub ensures: &'static [Property],
     /// What may no longer hold after.
     pub breaks: &'static [Property],
+    /// Whether it asks what calls do to memory, which takes a look at all functions first.
+    pub memory: bool,
 }
 
 use Property::{Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable, SimpleCfg};
@@ -99,6 +103,7 @@ const SIMPLIFY_CFG: Pass = Pass {
     requires: &[],
     ensures: &[Reachable, SimpleCfg],
     breaks: &[NoRedundantParams, Numbered, NoDeadCode],
+    memory: false,
 };
 const REDUNDANT_PARAMS: Pass = Pass {
     name: "redundant-params",
@@ -106,6 +111,7 @@ const REDUNDANT_PARAMS: Pass = Pass {
     requires: &[Reachable],
     ensures: &[NoRedundantParams],
     breaks: &[Folded, Numbered, NoDeadCode],
+    memory: false,
 };
 const FOLD: Pass = Pass {
     name: "fold",
@@ -113,6 +119,7 @@ const FOLD: Pass = Pass {
     requires: &[Reachable],
     ensures: &[Folded],
     breaks: &[SimpleCfg, NoRedundantParams, Numbered, NoDeadCode],
+    memory: false,
 };
 const GVN: Pass = Pass {
     name: "gvn",
@@ -120,31 +127,55 @@ const GVN: Pass = Pass {
     requires: &[Reachable],
     ensures: &[Numbered],
     breaks: &[NoRedundantParams, Folded, NoDeadCode],
+    memory: false,
 };
-const DCE: Pass =
-    Pass { name: "dce", run: Run::Function(dce::run), requires: &[Reachable], ensures: &[NoDeadCode], breaks: &[] };
+const DCE: Pass = Pass {
+    name: "dce",
+    run: Run::Function(dce::run),
+    requires: &[Reachable],
+    ensures: &[NoDeadCode],
+    breaks: &[],
+    memory: false,
+};
 const INLINE: Pass = Pass {
     name: "inline",
     run: Run::Module(inline::run),
     requires: &[],
     ensures: &[Inlined],
     breaks: &[Reachable, SimpleCfg, NoRedundantParams, Folded, Numbered, Promoted, Narrowed, NoDeadCode],
+    memory: false,
 };
-const DEAD_FUNCTIONS: Pass =
-    Pass { name: "dead-functions", run: Run::Module(dead_functions::run), requires: &[], ensures: &[], breaks: &[] };
+const DEAD_FUNCTIONS: Pass = Pass {
+    name: "dead-functions",
+    run: Run::Module(dead_functions::run),
+    requires: &[],
+    ensures: &[],
+    breaks: &[],
+    memory: false,
+};
 const PROMOTE_MEMORY: Pass = Pass {
     name: "promote-memory",
     run: Run::Function(promote_memory::run),
     requires: &[Reachable, NoRedundantParams, Inlined],
     ensures: &[Promoted],
     breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: true,
+};
+const FORWARD_MEMORY: Pass = Pass {
+    name: "forward-memory",
+    run: Run::Function(forward_memory::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: true,
 };
 const DEAD_STORES: Pass = Pass {
     name: "dead-stores",
-    run: Run::Function(dead_stores::run),
+    run: Run::Module(dead_stores::run),
     requires: &[Reachable],
     ensures: &[],
     breaks: &[NoDeadCode],
+    memory: true,
 };
 const DUPLICATE_EXITS: Pass = Pass {
     name: "duplicate-exits",
@@ -152,15 +183,23 @@ const DUPLICATE_EXITS: Pass = Pass {
     requires: &[Reachable],
     ensures: &[],
     breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: false,
 };
-const SINK: Pass =
-    Pass { name: "sink", run: Run::Function(sink::run), requires: &[Reachable], ensures: &[], breaks: &[Numbered] };
+const SINK: Pass = Pass {
+    name: "sink",
+    run: Run::Function(sink::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[Numbered],
+    memory: false,
+};
 const SINK_STORES: Pass = Pass {
     name: "sink-stores",
     run: Run::Function(sink_stores::run),
     requires: &[Reachable],
     ensures: &[],
     breaks: &[],
+    memory: true,
 };
 const NARROW: Pass = Pass {
     name: "narrow",
@@ -168,6 +207,7 @@ const NARROW: Pass = Pass {
     requires: &[Reachable, Numbered],
     ensures: &[Narrowed],
     breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: false,
 };
 const DISPATCH: Pass = Pass {
     name: "dispatch",
@@ -175,9 +215,16 @@ const DISPATCH: Pass = Pass {
     requires: &[Reachable],
     ensures: &[],
     breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: false,
 };
-const LICM: Pass =
-    Pass { name: "licm", run: Run::Function(licm::run), requires: &[Reachable], ensures: &[], breaks: &[] };
+const LICM: Pass = Pass {
+    name: "licm",
+    run: Run::Function(licm::run),
+    requires: &[Reachable],
+    ensures: &[],
+    breaks: &[],
+    memory: false,
+};
 
 /// The passes in the order in which they run.
 pub const PIPELINE: &[Pass] = &[
@@ -202,6 +249,7 @@ pub const PIPELINE: &[Pass] = &[
     REDUNDANT_PARAMS,
     FOLD,
     GVN,
+    FORWARD_MEMORY,
     SIMPLIFY_CFG,
     FOLD,
     DEAD_STORES,
@@ -222,6 +270,9 @@ pub const PIPELINE: &[Pass] = &[
     REDUNDANT_PARAMS,
     FOLD,
     SIMPLIFY_CFG,
+    FOLD,
+    GVN,
+    FORWARD_MEMORY,
     FOLD,
     GVN,
     DEAD_STORES,
@@ -344,7 +395,7 @@ pub fn apply(pass: &Pass, module: &mut Module, goal: Goal) -> bool {
 }
 
 fn apply_limited(pass: &Pass, module: &mut Module, goal: Goal, left: &mut usize) -> bool {
-    let mut cx = Context::new(module, goal);
+    let mut cx = Context::new(module, goal, pass.memory);
     let mut changed = false;
     match pass.run {
         Run::Module(run) if *left > 0 => {
@@ -380,8 +431,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// What is known about the module as it is.
-    pub fn new(module: &Module, goal: Goal) -> Self {
+    /// What is known about the module as it is; with `memory`, memory is followed through its functions.
+    pub fn new(module: &Module, goal: Goal, memory: bool) -> Self {
         let graph = CallGraph::new(module);
         let mut cx = Self {
             goal,
@@ -398,7 +449,7 @@ impl Context {
         // Callees first; a recursive function stays unknown, also to itself.
         for func in graph.components().iter().flatten().copied() {
             if !graph.is_recursive(func) {
-                cx.summaries[func] = Some(Summary::of(&module.funcs[func], &cx));
+                cx.summaries[func] = Some(Summary::of(&module.funcs[func], &cx, memory && !cx.observes_msize));
             }
         }
         cx
@@ -417,6 +468,16 @@ impl Context {
     /// Whether the function is where execution starts, so that memory is all zero at its start.
     pub(crate) fn starts_execution(&self) -> bool {
         self.starts_execution
+    }
+
+    /// What memory holds when the function that is worked on starts.
+    pub(crate) fn memory_at_start_here(&self) -> Known {
+        if self.starts_execution { Known::fresh() } else { Known::nothing() }
+    }
+
+    /// What memory holds when a function starts.
+    pub(crate) fn memory_at_start(&self, func: Func) -> Known {
+        if self.entry == Some(func) { Known::fresh() } else { Known::nothing() }
     }
 
     /// The types of the parameters of a function.

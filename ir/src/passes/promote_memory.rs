@@ -22,16 +22,16 @@ use crate::entities::{Block, Inst, Value};
 use crate::function::{Function, Imm};
 use crate::opcode::{Effects, Opcode};
 use crate::passes::Context;
-use crate::passes::edit::{Aliases, derived_inst, new_inst, settle_widths, split_critical_edges};
+use crate::passes::edit::{Aliases, settle_widths, split_critical_edges};
 use crate::passes::facts::Fact;
 use crate::passes::facts::flow::{Flow, follow};
-use crate::passes::memory::access::{Source, Span, access, tracked_write};
+use crate::passes::memory::access::{Span, access, tracked_write};
 use crate::passes::memory::known::Known;
+use crate::passes::memory::pieces::{Content, Piece, Pieces, WORD, copied, iconst, put_together, raised};
 use crate::types::Type;
 
 /// The longest data that is returned, or hashed, as words, in bytes.
-const WORDS_LIMIT: u32 = 2048;
-const WORD: u32 = 32;
+pub(super) const WORDS_LIMIT: u32 = 2048;
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
@@ -44,8 +44,7 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     }
     let mut work = func.clone();
     split_critical_edges(&mut work);
-    let initial = if cx.starts_execution() { Known::fresh() } else { Known::nothing() };
-    let flow = Flow::new(&work, cx, Some(initial));
+    let flow = Flow::new(&work, cx, Some(cx.memory_at_start_here()));
     let plan = plan(&work, cx, &flow);
     if plan.is_empty() {
         return false;
@@ -112,62 +111,6 @@ fn read(func: &Function, cx: &Context, flow: &Flow, inst: Inst, memory: &Known) 
     (whole && fits).then_some(Read::Words(words, span.from, span.to))
 }
 
-/// What a byte range of memory holds: bytes of a word (numbered from the most significant).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    /// Zeros.
-    Zero,
-    /// Bytes of a value, from this one on.
-    Bytes(Value, u32),
-    /// Unknown; never read.
-    Unknown,
-}
-
-/// A byte range and what it holds.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    from: u32,
-    to: u32,
-    content: Content,
-}
-
-impl Piece {
-    /// The part of the piece in `from..to`.
-    fn part(self, from: u32, to: u32) -> Self {
-        let (start, end) = (self.from.max(from), self.to.min(to));
-        let content = match self.content {
-            Content::Bytes(value, first) => Content::Bytes(value, first + (start - self.from)),
-            other => other,
-        };
-        Self { from: start, to: end, content }
-    }
-}
-
-/// Disjoint pieces by their start.
-#[derive(Clone, Debug, Default)]
-struct Pieces(BTreeMap<u32, Piece>);
-
-impl Pieces {
-    fn overlapping(&self, from: u32, to: u32) -> Vec<Piece> {
-        let first = self.0.range(..=from).next_back().map(|(_, piece)| *piece).filter(|piece| piece.to > from);
-        first.into_iter().chain(self.0.range(from + 1..to.max(from + 1)).map(|(_, piece)| *piece)).collect()
-    }
-
-    fn put(&mut self, piece: Piece) {
-        for old in self.overlapping(piece.from, piece.to) {
-            self.0.remove(&old.from);
-            if old.from < piece.from {
-                self.0.insert(old.from, old.part(old.from, piece.from));
-            }
-            if old.to > piece.to {
-                let rest = old.part(piece.to, old.to);
-                self.0.insert(rest.from, rest);
-            }
-        }
-        self.0.insert(piece.from, piece);
-    }
-}
-
 /// The rewriting of one function.
 struct Promotion<'a> {
     func: &'a mut Function,
@@ -215,7 +158,7 @@ impl<'a> Promotion<'a> {
             let pc = self.func.insts[inst].pc;
             match plan.get(&inst) {
                 Some(Read::Constant(word)) => {
-                    let value = self.iconst(*word, pc, &mut insts);
+                    let value = iconst(self.func, *word, pc, &mut insts);
                     self.replace(inst, value);
                     continue;
                 }
@@ -230,7 +173,7 @@ impl<'a> Promotion<'a> {
                     while start < to {
                         let end = to.min(start + WORD);
                         let value = self.value_here(block, start, end, pc, &mut insts);
-                        words.push(self.raised(value, WORD - (end - start), pc, &mut insts));
+                        words.push(raised(self.func, value, WORD - (end - start), pc, &mut insts));
                         start = end;
                     }
                     let data = &mut self.func.insts[inst];
@@ -259,32 +202,13 @@ impl<'a> Promotion<'a> {
         }
         let fact = |at: usize| self.flow.operand(self.func, inst, at);
         match tracked_write(&data, self.cx, fact) {
-            Some((span, Source::Value(value))) => {
-                let content = Content::Bytes(value, WORD - span.len());
-                self.written[block].put(Piece { from: span.from, to: span.to, content });
-            }
-            Some((span, Source::Bytes(bytes))) => {
-                for (from, to) in words_of(span) {
-                    let mut word = [0; WORD as usize];
-                    let chunk = &bytes[(from - span.from) as usize..(to - span.from) as usize];
-                    word[..chunk.len()].copy_from_slice(chunk);
-                    let value = self.iconst(Word::from_be_bytes(word), data.pc, insts);
-                    self.written[block].put(Piece { from, to, content: Content::Bytes(value, 0) });
-                }
-            }
-            Some((span, Source::Calldata)) => {
-                for (from, to) in words_of(span) {
-                    let mut address = data.args[1];
-                    if from > span.from {
-                        let distance = self.iconst(Word::from(from - span.from), data.pc, insts);
-                        address = self.emit(Opcode::Wadd, &[address, distance], data.pc, insts);
-                    }
-                    let value = self.emit(Opcode::Calldataload, &[address], data.pc, insts);
-                    self.written[block].put(Piece { from, to, content: Content::Bytes(value, 0) });
+            Some((span, source)) => {
+                for piece in copied(self.func, span.from, span.len(), &source, &data, insts) {
+                    self.written[block].put(piece);
                 }
             }
             None => {
-                for span in access(&data, self.cx, fact).writes {
+                for span in self.flow.access(self.func, self.cx, inst).writes {
                     self.written[block].put(Piece { from: span.from, to: span.to, content: Content::Unknown });
                 }
             }
@@ -309,7 +233,7 @@ impl<'a> Promotion<'a> {
             }
         }
         pieces.sort_by_key(|piece| piece.from);
-        self.put_together(pieces, to, pc, insts)
+        put_together(self.func, pieces, to, pc, insts)
     }
 
     /// The pieces of a byte range that a block wrote, and what it did not write, to be looked up where it starts.
@@ -349,7 +273,7 @@ impl<'a> Promotion<'a> {
         let value = if taken {
             self.value_here(pred, from, to, pc, &mut insts)
         } else {
-            self.iconst(Word::ZERO, pc, &mut insts)
+            iconst(self.func, Word::ZERO, pc, &mut insts)
         };
         insts.push(jump);
         self.func.blocks[pred].insts = insts;
@@ -357,91 +281,4 @@ impl<'a> Promotion<'a> {
             target.args.push(value);
         }
     }
-
-    // Putting together.
-
-    fn emit(&mut self, opcode: Opcode, args: &[Value], pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
-        match derived_inst(self.func, opcode, args, pc) {
-            Some((inst, value)) => {
-                insts.push(inst);
-                value
-            }
-            // Only instructions whose width rule always applies are emitted here.
-            None => args[0],
-        }
-    }
-
-    fn iconst(&mut self, word: Word, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
-        let (inst, value) = new_inst(self.func, Opcode::Iconst, Imm::Word(word), &[], Type::of(&word), pc);
-        insts.push(inst);
-        value
-    }
-
-    /// The value of adjacent pieces that end at `end`, as an integer of their bytes.
-    fn put_together(&mut self, pieces: Vec<Piece>, end: u32, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
-        let mut joined: Vec<Piece> = Vec::new();
-        for piece in pieces {
-            if let Some(last) = joined.last_mut() {
-                let continues = match (last.content, piece.content) {
-                    (Content::Bytes(a, first), Content::Bytes(b, next)) => {
-                        a == b && first + (last.to - last.from) == next
-                    }
-                    (a, b) => a == b,
-                };
-                if continues {
-                    last.to = piece.to;
-                    continue;
-                }
-            }
-            joined.push(piece);
-        }
-        let len = joined.first().map_or(0, |first| end - first.from);
-        let mut all: Option<Value> = None;
-        for piece in &joined {
-            debug_assert!(piece.content != Content::Unknown, "a read of unknown bytes was planned");
-            let Content::Bytes(value, first) = piece.content else { continue };
-            let size = piece.to - piece.from;
-            let mut value = value;
-            if first + size < WORD {
-                let distance = self.iconst(Word::from(8 * (WORD - first - size)), pc, insts);
-                value = self.emit(Opcode::Shr, &[distance, value], pc, insts);
-            }
-            value = self.fit(Opcode::Trunc, value, size, pc, insts);
-            value = self.raised(value, end - piece.to, pc, insts);
-            all = Some(match all {
-                Some(others) => self.emit(Opcode::Or, &[others, value], pc, insts),
-                None => value,
-            });
-        }
-        match all {
-            Some(value) => self.fit(Opcode::Narrow, value, len, pc, insts),
-            None => self.iconst(Word::ZERO, pc, insts),
-        }
-    }
-
-    /// `value` with `bytes` zero bytes after it.
-    fn raised(&mut self, value: Value, bytes: u32, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
-        if bytes == 0 {
-            return value;
-        }
-        let distance = self.iconst(Word::from(8 * bytes), pc, insts);
-        self.emit(Opcode::Shl, &[distance, value], pc, insts)
-    }
-
-    /// `value` in at most `bytes` bytes.
-    fn fit(&mut self, opcode: Opcode, value: Value, bytes: u32, pc: Option<u32>, insts: &mut Vec<Inst>) -> Value {
-        match Type::new(8 * bytes as u16) {
-            Some(ty) if self.func.ty(value) > ty => {
-                let (inst, value) = new_inst(self.func, opcode, Imm::None, &[value], ty, pc);
-                insts.push(inst);
-                value
-            }
-            _ => value,
-        }
-    }
-}
-
-/// The span cut into words, the last of which may be shorter.
-fn words_of(span: Span) -> impl Iterator<Item = (u32, u32)> {
-    (span.from..span.to).step_by(WORD as usize).map(move |from| (from, span.to.min(from + WORD)))
 }

@@ -12,12 +12,13 @@
 //! mstore 0x40, 0x80; brif v1, block1, block2   →   brif v1, block1, block2; block1: mstore 0x40, 0x80; …
 //! ```
 
-use crate::cfg::Cfg;
 use crate::entities::{Block, Inst};
 use crate::function::Function;
 use crate::opcode::Opcode;
-use crate::passes::dead_stores::{Live, operand_fact};
-use crate::passes::memory::access::{Span, access};
+use crate::passes::dead_stores::Live;
+use crate::passes::facts::flow::Flow;
+use crate::passes::memory::access::Span;
+use crate::passes::memory::byte_set::ByteSet;
 use crate::passes::{Context, Goal};
 
 /// How many copies of stores may be made, as a share of the function's instructions.
@@ -29,8 +30,11 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     if cx.goal() != Goal::Circuit || cx.observes_msize() || !stores {
         return false;
     }
-    let cfg = Cfg::new(func);
-    let live = Live::new(func, cx, &cfg);
+    let flow = Flow::new(func, cx, Some(cx.memory_at_start_here()));
+    let cfg = &flow.cfg;
+    let mut anything = ByteSet::empty();
+    anything.insert(Span::ALL);
+    let live = Live::new(func, cx, &flow, anything);
     let size: usize = func.layout.iter().map(|&block| func.blocks[block].insts.len()).sum();
     let mut budget = size / GROWTH + 100;
     let mut changed = false;
@@ -40,8 +44,8 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
         if succs.len() != 2 {
             continue;
         }
-        for inst in sinkable(func, cx, block) {
-            let Some(span) = store_span(func, cx, inst) else { continue };
+        for inst in sinkable(func, cx, &flow, block) {
+            let Some(span) = store_span(func, cx, &flow, inst) else { continue };
             let wanted: Vec<Block> = succs.iter().copied().filter(|&succ| live.at_entry(succ).meets(span)).collect();
             if wanted.iter().any(|&succ| cfg.preds(succ).len() != 1) {
                 continue;
@@ -61,17 +65,17 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     changed
 }
 
-fn store_span(func: &Function, cx: &Context, inst: Inst) -> Option<Span> {
-    let access = access(&func.insts[inst], cx, |at| operand_fact(func, inst, at));
+fn store_span(func: &Function, cx: &Context, flow: &Flow, inst: Inst) -> Option<Span> {
+    let access = flow.access(func, cx, inst);
     access.writes.first().copied().filter(|span| span.exact)
 }
 
 /// The stores of a block whose bytes nothing after them touches, the last first.
-fn sinkable(func: &Function, cx: &Context, block: Block) -> Vec<Inst> {
+fn sinkable(func: &Function, cx: &Context, flow: &Flow, block: Block) -> Vec<Inst> {
     let mut touched: Vec<Span> = Vec::new();
     let mut found = Vec::new();
     for &inst in func.blocks[block].insts.iter().rev() {
-        let access = access(&func.insts[inst], cx, |at| operand_fact(func, inst, at));
+        let access = flow.access(func, cx, inst);
         let spans = access.reads.iter().chain(&access.writes);
         let meets = |span: &Span| touched.iter().any(|other| other.from < span.to && span.from < other.to);
         if func.insts[inst].opcode == Opcode::Mstore

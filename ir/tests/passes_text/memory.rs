@@ -335,3 +335,151 @@ block2:
         ),
     );
 }
+
+#[test]
+fn forward_memory_reads_back_around_an_unknown_pointer() {
+    // The second word is written over in part, and the return is of 36 bytes.
+    rewrites(
+        &["forward-memory", "dead-stores", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(3)
+                + "    v70: u8 = trunc v0
+    v3: u6 = iconst 32
+    v4: u256 = wadd v70, v3
+    mstore v4, v2
+    mstore v70, v1
+    v5: u256 = mload v4
+    v6: u256 = mload v70
+    v7: u256 = wadd v5, v6
+    v8: u7 = iconst 64
+    v9: u256 = keccak256 v70, v8
+    sstore v9, v7
+    stop"),
+        ),
+        &main_of(
+            &(inputs(3).replace("    v90: u1 = iconst 0\n    v0: u256 = calldataload v90\n", "")
+                + "    v7: u256 = wadd v2, v1
+    v9: u256 = keccak_words v1, v2
+    sstore v9, v7
+    stop"),
+        ),
+    );
+    rewrites(
+        &["forward-memory", "fold", "dead-stores", "dce"],
+        Goal::Evm,
+        &main_of(
+            &(inputs(2)
+                + "    v70: u8 = trunc v0
+    mstore v70, v1
+    v2: u6 = iconst 36
+    v3: u3 = iconst 4
+    v4: u256 = wadd v70, v3
+    v5: u256 = iconst 0x11000000000000000000000000000000000000000000000000000000000000
+    mstore v70, v5
+    mstore v4, v1
+    revert v70, v2")
+                .replace("v5: u256", "v5: u245"),
+        ),
+        &main_of(
+            &(inputs(2).replace("    v90: u1 = iconst 0\n    v0: u256 = calldataload v90\n", "")
+                + "    v5: u245 = iconst 0x11000000000000000000000000000000000000000000000000000000000000
+    v6: u6 = iconst 32
+    v7: u256 = shr v6, v1
+    v8: u224 = narrow v7
+    v9: u245 = or v8, v5
+    v10: u32 = trunc v1
+    v11: u8 = iconst 224
+    v12: u256 = shl v11, v10
+    revert_words 36, v9, v12"),
+        ),
+    );
+}
+
+#[test]
+fn forward_memory_does_not_read_past_writes_at_other_addresses() {
+    // v1 may be anything, so that the store there may be the one that is read.
+    keeps(
+        "forward-memory",
+        &main_of(
+            &(inputs(3)
+                + "    v70: u8 = trunc v0
+    v71: u8 = trunc v1
+    mstore v70, v2
+    mstore v71, v2
+    v3: u256 = mload v70
+    return_words 32, v3"),
+        ),
+    );
+    // One byte of the word is written over.
+    keeps(
+        "forward-memory",
+        &main_of(
+            &(inputs(3)
+                + "    v70: u8 = trunc v0
+    v71: u8 = trunc v1
+    mstore v70, v2
+    v3: u5 = iconst 31
+    v4: u256 = wadd v70, v3
+    returndatacopy v4, v90, v3
+    v5: u256 = mload v70
+    return_words 32, v5"),
+        ),
+    );
+    // Where paths meet nothing is known.
+    keeps(
+        "forward-memory",
+        &main_of(
+            &(inputs(3)
+                + "    v70: u8 = trunc v0
+    v71: u8 = trunc v1
+    mstore v70, v2
+    v3: u1 = iszero v1
+    brif v3, block1, block2
+block1:
+    v4: u256 = mload v70
+    mstore v4, v1
+    jump block3
+block2:
+    jump block3
+block3:
+    v5: u256 = mload v70
+    return_words 32, v5")
+                .replace("    v4: u256 = mload v70\n    mstore v4, v1\n", "    mstore v71, v1\n"),
+        ),
+    );
+}
+
+#[test]
+fn dead_stores_knows_what_callers_read() {
+    let module = |reads: &str| {
+        format!(
+            "entry @main\nfunc @main() {{\nblock0:\n    v0: u1 = iconst 0\n    v1: u256 = calldataload v0\n    \
+             call @hash(v1)\n{reads}    stop\n}}\n\nfunc @hash(u256) {{\nblock0(v0: u256):\n    v1: u1 = iconst 0\n    \
+             mstore v1, v0\n    v2: u256 = sload v0\n    sstore v2, v0\n    ret\n}}\n"
+        )
+    };
+    let without =
+        module("").replace("    mstore v1, v0\n", "").replace("    v1: u1 = iconst 0\n    v2: u256", "    v2: u256");
+    let without = without.replace("v2", "v1").replacen("@hash(v1)", "@hash(v1)", 1);
+    rewrites(&["dead-stores", "dce"], Goal::Evm, &module(""), &without);
+    keeps("dead-stores", &module("    v2: u256 = mload v1\n    sstore v2, v2\n").replace("mload v1", "mload v0"));
+}
+
+#[test]
+fn dead_stores_sees_that_a_copy_writes_what_is_read() {
+    let body = |len: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v70: u8 = trunc v0
+    v71: u8 = trunc v1
+    mstore v90, v0
+    calldatacopy v90, v90, v71
+    revert v90, {len}"
+                )),
+        )
+    };
+    rewrites(&["dead-stores"], Goal::Evm, &body("v71"), &body("v71").replace("    mstore v90, v0\n", ""));
+    keeps("dead-stores", &body("v70"));
+}

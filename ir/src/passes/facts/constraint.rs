@@ -36,6 +36,8 @@ pub(crate) enum Relation {
     Sge,
     /// The other value is what this instruction makes of the subject and the constant.
     Preimage(Opcode, Word),
+    /// The sum with the other value, modulo 2^256, is at most this.
+    SumUle(Word),
 }
 
 /// The other side of a relation.
@@ -160,6 +162,12 @@ impl Relation {
             Self::Sle => signed(least, Some(other.shi)),
             Self::Sgt => signed(other.slo.checked_add(one), most),
             Self::Sge => signed(Some(other.slo), most),
+            // Not less than minus the other value, as a signed number.
+            Self::SumUle(bound) if other.hi < SIGN && bound < SIGN => {
+                let (least, most) = (other.hi.wrapping_neg() ^ SIGN, bound.wrapping_sub(other.lo) ^ SIGN);
+                Fact::signed_range(least, most)?.meet(subject)
+            }
+            Self::SumUle(_) => Some(*subject),
             Self::Preimage(opcode, constant) => subject.meet(&inverse(opcode, constant, other)?),
         }
     }

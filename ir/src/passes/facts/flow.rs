@@ -19,9 +19,11 @@ use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::facts::Fact;
 use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints};
+use crate::passes::facts::touched::Touched;
 use crate::passes::facts::transfer::transfer;
-use crate::passes::memory::access::{Source, access, tracked_write};
-use crate::passes::memory::known::Known;
+use crate::passes::memory::access::{Access, Source, access, tracked_write};
+use crate::passes::memory::known::{Joining, Known};
+use crate::passes::memory::summary::{POINTER, called};
 use crate::{Imm, Word};
 
 /// How often a block parameter may grow before it is widened.
@@ -74,6 +76,10 @@ pub(crate) struct Flow {
     taken: SecondaryMap<Block, [bool; 2]>,
     memory_in: SecondaryMap<Block, Option<Known>>,
     memory_out: SecondaryMap<Block, Option<Known>>,
+    memory_growth: SecondaryMap<Block, u8>,
+    touched: Touched,
+    /// What calls do to memory as it is where they stand.
+    calls: SecondaryMap<Inst, Option<Access>>,
     users: Vec<Vec<u32>>,
 }
 
@@ -95,6 +101,9 @@ impl Flow {
             taken: SecondaryMap::new(),
             memory_in: SecondaryMap::new(),
             memory_out: SecondaryMap::new(),
+            memory_growth: SecondaryMap::new(),
+            touched: Touched::new(func),
+            calls: SecondaryMap::new(),
             users: Vec::new(),
         };
         flow.name_operands(func);
@@ -108,7 +117,38 @@ impl Flow {
                 break;
             }
         }
+        flow.record_calls(func, cx);
         flow
+    }
+
+    /// What calls do to memory, now that it is known what memory is where they stand.
+    fn record_calls(&mut self, func: &Function, cx: &Context) {
+        for at in 0..self.cfg.reverse_postorder().len() {
+            let block = self.cfg.reverse_postorder()[at];
+            let calls = func.blocks[block].insts.iter().any(|&inst| func.insts[inst].opcode == Opcode::Call);
+            let (true, Some(mut memory)) = (calls, self.memory_in[block].clone()) else { continue };
+            for &inst in &func.blocks[block].insts {
+                let data = &func.insts[inst];
+                if data.opcode == Opcode::Call {
+                    self.calls[inst] = Some(called(data.imm, cx, Some(&memory)).0);
+                }
+                let args: Vec<Fact> = (0..data.args.len()).map(|at| self.operand(func, inst, at)).collect();
+                follow(data, cx, &args, &mut memory);
+            }
+        }
+    }
+
+    /// What an instruction does to memory.
+    pub(crate) fn access(&self, func: &Function, cx: &Context, inst: Inst) -> Access {
+        match &self.calls[inst] {
+            Some(access) => access.clone(),
+            None => access(&func.insts[inst], cx, |at| self.operand(func, inst, at)),
+        }
+    }
+
+    /// What memory holds at the end of a block.
+    pub(crate) fn memory_after(&self, block: Block) -> Option<&Known> {
+        self.memory_out[block].as_ref()
     }
 
     /// Whether the block can be reached.
@@ -193,7 +233,9 @@ impl Flow {
                     let mut undo = Vec::new();
                     let mark = order.mark();
                     let first = self.refined.len() as u32;
-                    for constraint in self.told_at_entry(func, block) {
+                    let mut told = self.told_by_branch(func, block);
+                    told.extend(self.told_by_accesses(block, &current));
+                    for constraint in told {
                         order.learn(func, &constraint);
                         let name_of = |value: Value, current: &SecondaryMap<Value, Option<Name>>| {
                             current[value].unwrap_or(Name(value.as_u32()))
@@ -223,7 +265,7 @@ impl Flow {
     }
 
     /// What the branch into a block with one predecessor says.
-    fn told_at_entry(&self, func: &Function, block: Block) -> Vec<Constraint> {
+    fn told_by_branch(&self, func: &Function, block: Block) -> Vec<Constraint> {
         let &[pred] = self.cfg.preds(block) else { return Vec::new() };
         let Some(inst) = func.terminator(pred) else { return Vec::new() };
         let data = &func.insts[inst];
@@ -231,6 +273,26 @@ impl Flow {
             (Opcode::Brif, [then, _]) => constraints(func, data.args[0], then.block == block),
             _ => Vec::new(),
         }
+    }
+
+    /// What the accesses to memory in a block say about values from other blocks, and are not known to say already.
+    fn told_by_accesses(&self, block: Block, current: &SecondaryMap<Value, Option<Name>>) -> Vec<Constraint> {
+        let known = |value: Value, bound: Word| {
+            let mut name = current[value];
+            let mut least = self.touched.at_definition[value];
+            while let Some(at) = name.and_then(|name| (name.0 as usize).checked_sub(self.values)) {
+                let refined = &self.refined[at];
+                if let (Relation::Ule, OtherName::Word(word)) = (refined.relation, refined.other) {
+                    least = Some(least.map_or(word, |least| least.min(word)));
+                }
+                name = Some(refined.parent);
+            }
+            least.is_some_and(|least| least <= bound)
+        };
+        let told = self.touched.at_entry[block].iter();
+        told.filter(|told| !matches!(told.other, Other::Word(bound) if told.relation == Relation::Ule && known(told.subject, bound)))
+            .copied()
+            .collect()
     }
 
     fn record_users(&mut self, func: &Function) {
@@ -361,7 +423,16 @@ impl Flow {
     fn pass_memory(&mut self, from: Block, to: Block) -> bool {
         let Some(out) = self.memory_out[from].clone() else { return false };
         match &mut self.memory_in[to] {
-            Some(memory) => memory.join(&out),
+            Some(memory) => {
+                let growth = &mut self.memory_growth[to];
+                *growth = growth.saturating_add(1);
+                let how = match *growth {
+                    0..=PATIENCE => Joining::Exact,
+                    ..=GIVE_UP => Joining::Widening,
+                    _ => Joining::GivingUp,
+                };
+                memory.join(&out, how)
+            }
             empty => {
                 *empty = Some(out);
                 true
@@ -424,7 +495,7 @@ impl Flow {
     }
 
     fn raise(&mut self, func: &Function, name: Name, fact: Option<Fact>, widen: bool, work: &mut BTreeSet<u32>) {
-        let Some(fact) = fact else { return };
+        let Some(fact) = fact.and_then(|fact| self.bounded(name, fact)) else { return };
         let at = name.0 as usize;
         let next = match self.facts[at] {
             None => fact,
@@ -446,6 +517,15 @@ impl Flow {
         if self.facts[at] != Some(next) {
             self.facts[at] = Some(next);
             work.extend(self.users[at].iter().copied());
+        }
+    }
+
+    /// The fact with the bound that accesses to memory put on a value wherever it is defined.
+    fn bounded(&self, name: Name, fact: Fact) -> Option<Fact> {
+        let bound = (name.index() < self.values).then(|| self.touched.at_definition[Value::from_u32(name.0)]).flatten();
+        match bound {
+            Some(bound) => fact.meet(&Fact::range(Word::ZERO, bound)?),
+            None => Some(fact),
         }
     }
 
@@ -502,13 +582,20 @@ impl Flow {
     }
 }
 
-/// Follows memory through an instruction; the answer is the constant that a load reads.
+/// Follows memory through an instruction; the answer is what is known of the word that a load reads.
 pub(crate) fn follow(data: &crate::InstData, cx: &Context, args: &[Fact], memory: &mut Known) -> Option<Fact> {
     let fact = |at: usize| args.get(at).copied().unwrap_or(Fact::ANY);
+    if data.opcode == Opcode::Call {
+        let (access, pointer) = called(data.imm, cx, Some(memory));
+        access.writes.into_iter().for_each(|span| memory.forget(span));
+        if let Some(fact) = pointer {
+            memory.note(POINTER, fact);
+        }
+        return None;
+    }
     if data.opcode == Opcode::Mload {
         let span = *access(data, cx, fact).reads.first()?;
-        let bytes = if span.exact { memory.constant(span)? } else { return None };
-        return Word::try_from_be_slice(&bytes).map(Fact::exact);
+        return span.exact.then(|| memory.word(span)).flatten();
     }
     match tracked_write(data, cx, fact) {
         Some((span, Source::Value(_))) => match fact(1).constant() {
@@ -516,10 +603,10 @@ pub(crate) fn follow(data: &crate::InstData, cx: &Context, args: &[Fact], memory
                 let bytes: [u8; 32] = word.to_be_bytes();
                 memory.store(span, &bytes[32 - span.len() as usize..]);
             }
-            None => memory.track(span),
+            None => memory.track(span, fact(1)),
         },
         Some((span, Source::Bytes(bytes))) => memory.store(span, &bytes),
-        Some((span, Source::Calldata)) => memory.track(span),
+        Some((span, Source::Calldata)) => memory.track(span, Fact::ANY),
         None => {
             for span in access(data, cx, fact).writes {
                 memory.forget(span);
@@ -571,7 +658,13 @@ impl Order {
                 self.add(a, b, false);
                 self.add(b, a, false);
             }
-            Relation::Ne | Relation::Slt | Relation::Sle | Relation::Sgt | Relation::Sge | Relation::Preimage(..) => {}
+            Relation::Ne
+            | Relation::Slt
+            | Relation::Sle
+            | Relation::Sgt
+            | Relation::Sge
+            | Relation::Preimage(..)
+            | Relation::SumUle(_) => {}
         }
     }
 

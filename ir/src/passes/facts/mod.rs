@@ -1,12 +1,13 @@
 //! Facts about values: which words each can be, at each place.
 //!
-//! [`fact`] is the domain, [`transfer`] the effect of each instruction on it, [`constraint`] what a branch tells, [`flow`]
-//! the propagation through a function. Facts only ever describe more executions than there are; passes that use them
+//! [`fact`] is the domain, [`transfer`] the effect of each instruction on it, [`constraint`] what a branch tells,
+//! [`touched`] what an access to memory tells, [`flow`] the propagation through a function. Facts only ever describe more executions than there are; passes that use them
 //! say what they rely on.
 
 pub(crate) mod constraint;
 pub(crate) mod fact;
 pub(crate) mod flow;
+pub(crate) mod touched;
 pub(crate) mod transfer;
 
 pub(crate) use fact::Fact;

@@ -1,12 +1,12 @@
 //! Which bytes of memory an instruction reads and writes, as far as facts about its operands tell.
 
-use crate::function::{Function, Imm, InstData};
+use crate::function::{Imm, InstData};
 use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::facts::Fact;
-use crate::{Inst, Value, Word};
+use crate::{Value, Word};
 
-/// Addresses from here on are not tracked: nothing is known about them, and all of them may be read.
+/// Addresses from the last one below this on are not told apart: that one byte stands for all of them.
 pub(crate) const LIMIT: u32 = 0x8000;
 
 /// The longest bulk copy that is followed word by word, in bytes.
@@ -28,13 +28,13 @@ impl Span {
     /// All of memory.
     pub(crate) const ALL: Self = Self { from: 0, to: LIMIT, exact: false };
 
-    /// `len` bytes at `offset`; `None` if no tracked byte is among them.
+    /// `len` bytes at `offset`; `None` if these are no bytes.
     pub(crate) fn of(offset: &Fact, len: &Fact) -> Option<Self> {
         let clamp = |word: Word| u32::try_from(word).unwrap_or(LIMIT).min(LIMIT);
-        let from = clamp(offset.lo);
+        let from = clamp(offset.lo).min(LIMIT - 1);
         let end = offset.hi.saturating_add(len.hi);
         let to = clamp(end);
-        if len.hi.is_zero() || from >= LIMIT {
+        if len.hi.is_zero() {
             return None;
         }
         let exact = offset.constant().is_some() && len.constant().is_some() && end < Word::from(LIMIT);
@@ -56,7 +56,14 @@ pub(crate) struct Access {
     pub writes: Vec<Span>,
 }
 
-/// What an instruction does to memory. `fact` answers what is known of an operand, by its position.
+impl Access {
+    /// Anything.
+    pub(crate) fn all() -> Self {
+        Self { reads: vec![Span::ALL], writes: vec![Span::ALL] }
+    }
+}
+
+/// What an instruction does to memory, whatever memory holds. `fact` answers what is known of an operand, by its position.
 pub(crate) fn access(data: &InstData, cx: &Context, fact: impl Fn(usize) -> Fact) -> Access {
     let span = |offset: usize, len: usize| Span::of(&fact(offset), &fact(len)).into_iter().collect::<Vec<_>>();
     let fixed = |offset: usize, len: u64| -> Vec<Span> {
@@ -83,11 +90,8 @@ pub(crate) fn access(data: &InstData, cx: &Context, fact: impl Fn(usize) -> Fact
         Opcode::EvmDelegatecall | Opcode::EvmStaticcall => Access { reads: span(2, 3), writes: inexact(span(4, 5)) },
         Opcode::EvmCreate | Opcode::EvmCreate2 => reads(span(1, 2)),
         Opcode::Call => match data.imm {
-            Imm::Func(callee) => {
-                let summary = cx.summary(callee);
-                Access { reads: summary.reads.clone(), writes: summary.writes.clone() }
-            }
-            _ => Access { reads: vec![Span::ALL], writes: vec![Span::ALL] },
+            Imm::Func(callee) => cx.summary(callee).anyhow.clone(),
+            _ => Access::all(),
         },
         // The caller may read all of memory afterwards.
         Opcode::Ret => reads(vec![Span::ALL]),
@@ -128,61 +132,4 @@ pub(crate) enum Source {
     Calldata,
     /// These constants.
     Bytes(Vec<u8>),
-}
-
-/// What a function does to memory from the point of view of its callers. The state that callers leave is read only
-/// through `reads`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Summary {
-    /// Bytes that it may read.
-    pub reads: Vec<Span>,
-    /// Bytes that it may write before it returns.
-    pub writes: Vec<Span>,
-    /// Whether it can return at all.
-    pub returns: bool,
-}
-
-impl Summary {
-    /// Nothing is known.
-    pub(crate) fn unknown() -> Self {
-        Self { reads: vec![Span::ALL], writes: vec![Span::ALL], returns: true }
-    }
-
-    /// The summary of a function whose callees have theirs in `cx`.
-    pub(crate) fn of(func: &Function, cx: &Context) -> Self {
-        let mut summary = Self { reads: Vec::new(), writes: Vec::new(), returns: false };
-        let operand = |inst: Inst, at: usize| {
-            let value = func.insts[inst].args[at];
-            func.constant(value).map_or_else(|| Fact::of_type(func.ty(value)), Fact::exact)
-        };
-        for (_, inst) in func.insts_in_order() {
-            let data = &func.insts[inst];
-            if data.opcode == Opcode::Ret {
-                summary.returns = true;
-                continue;
-            }
-            let access = access(data, cx, |at| operand(inst, at));
-            summary.reads.extend(access.reads);
-            summary.writes.extend(access.writes);
-        }
-        if !summary.returns {
-            summary.writes.clear();
-        }
-        summary.reads = merged(summary.reads);
-        summary.writes = merged(summary.writes);
-        summary
-    }
-}
-
-/// The same bytes as few, ordered, inexact spans.
-fn merged(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort();
-    let mut out: Vec<Span> = Vec::new();
-    for span in spans {
-        match out.last_mut() {
-            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
-            _ => out.push(Span { exact: false, ..span }),
-        }
-    }
-    out
 }

@@ -1,8 +1,10 @@
 //! What is known about the contents of memory at a place: which bytes were written by stores at known addresses on every
-//! path ("tracked"), and which of those are constants.
+//! path ("tracked"), which of those are constants, and facts about whole words.
 
 use std::collections::BTreeMap;
 
+use crate::Word;
+use crate::passes::facts::Fact;
 use crate::passes::memory::access::{LIMIT, Span};
 use crate::passes::memory::byte_set::chunks_of;
 
@@ -20,23 +22,36 @@ impl Chunk {
     const FRESH: Self = Self { tracked: u32::MAX, constant: u32::MAX, bytes: [0; CHUNK as usize] };
 }
 
+/// How facts about words are brought together where paths meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joining {
+    /// What holds on either path.
+    Exact,
+    /// The same, with bounds that jump, so that loops come to an end.
+    Widening,
+    /// Facts that differ are dropped.
+    GivingUp,
+}
+
 /// What is known about memory. Chunks of 32 bytes without an entry are fresh (zero) below chunk `fresh_below` and
 /// unknown from there on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     chunks: BTreeMap<u32, Chunk>,
     fresh_below: u32,
+    /// What is known of words that are not constants, by their address. Below [`LIMIT`] and not trivial.
+    words: BTreeMap<u32, Fact>,
 }
 
 impl Known {
     /// Memory at the start of an execution: all zero.
     pub(crate) fn fresh() -> Self {
-        Self { chunks: BTreeMap::new(), fresh_below: LIMIT / CHUNK }
+        Self { chunks: BTreeMap::new(), fresh_below: LIMIT / CHUNK, words: BTreeMap::new() }
     }
 
     /// Memory about which nothing is known.
     pub(crate) fn nothing() -> Self {
-        Self { chunks: BTreeMap::new(), fresh_below: 0 }
+        Self { chunks: BTreeMap::new(), fresh_below: 0, words: BTreeMap::new() }
     }
 
     fn default(&self, chunk: u32) -> Chunk {
@@ -56,10 +71,10 @@ impl Known {
     }
 
     /// Keeps what both know; whether `self` lost anything.
-    pub(crate) fn join(&mut self, other: &Self) -> bool {
+    pub(crate) fn join(&mut self, other: &Self, how: Joining) -> bool {
         let fresh_below = self.fresh_below.min(other.fresh_below);
         let touched: Vec<u32> = self.chunks.keys().chain(other.chunks.keys()).copied().collect();
-        let mut joined = Self { chunks: BTreeMap::new(), fresh_below };
+        let mut joined = Self { chunks: BTreeMap::new(), fresh_below, words: self.joined_words(other, how) };
         for chunk in touched {
             let (a, b) = (self.get(chunk), other.get(chunk));
             let mut contents =
@@ -79,8 +94,42 @@ impl Known {
         changed
     }
 
+    fn joined_words(&self, other: &Self, how: Joining) -> BTreeMap<u32, Fact> {
+        let mut words = BTreeMap::new();
+        for &at in self.words.keys().chain(other.words.keys()) {
+            let span = Span { from: at, to: at + CHUNK, exact: true };
+            let (Some(a), Some(b)) = (self.word(span), other.word(span)) else { continue };
+            let joined = a.join(&b);
+            let fact = match how {
+                _ if joined == a => a,
+                Joining::Exact => joined,
+                Joining::Widening => a.widen(&joined),
+                Joining::GivingUp => continue,
+            };
+            if fact != Fact::ANY {
+                words.insert(at, fact);
+            }
+        }
+        // Constants that differ: bounds of the free memory pointer are worth keeping.
+        for (&chunk, contents) in &self.chunks {
+            let at = chunk * CHUNK;
+            let span = Span { from: at, to: at + CHUNK, exact: true };
+            if contents.constant != u32::MAX || how == Joining::GivingUp || words.contains_key(&at) {
+                continue;
+            }
+            if let (Some(a), Some(b)) = (self.word(span), other.word(span))
+                && a != b
+            {
+                let joined = a.join(&b);
+                words.insert(at, if how == Joining::Widening { a.widen(&joined) } else { joined });
+            }
+        }
+        words
+    }
+
     /// Forgets the bytes of a span.
     pub(crate) fn forget(&mut self, span: Span) {
+        self.forget_words(span.from, span.to);
         if span.to == LIMIT {
             let whole = span.from.div_ceil(CHUNK);
             self.chunks.retain(|&chunk, _| chunk < whole);
@@ -98,9 +147,27 @@ impl Known {
         }
     }
 
-    /// The bytes of a span hold values that can be named.
-    pub(crate) fn track(&mut self, span: Span) {
+    /// The word at a span is known to be so, whoever wrote it.
+    pub(crate) fn note(&mut self, span: Span, fact: Fact) {
+        if self.word(span).is_none() && fact != Fact::ANY {
+            self.words.insert(span.from, fact);
+        }
+    }
+
+    fn forget_words(&mut self, from: u32, to: u32) {
+        let first = from.saturating_sub(CHUNK - 1);
+        let gone: Vec<u32> = self.words.range(first..to).map(|(&at, _)| at).collect();
+        for at in gone {
+            self.words.remove(&at);
+        }
+    }
+
+    /// The bytes of a span hold values that can be named; `fact` is what is known of them when they are one word.
+    pub(crate) fn track(&mut self, span: Span, fact: Fact) {
         self.update(span.from, span.to, None, false);
+        if span.len() == CHUNK && fact != Fact::ANY {
+            self.words.insert(span.from, fact);
+        }
     }
 
     /// The bytes of a span hold these constants.
@@ -109,6 +176,7 @@ impl Known {
     }
 
     fn update(&mut self, from: u32, to: u32, bytes: Option<&[u8]>, forget: bool) {
+        self.forget_words(from, to);
         for (chunk, mask) in chunks_of(from, to) {
             let mut contents = self.get(chunk);
             contents.tracked = if forget { contents.tracked & !mask } else { contents.tracked | mask };
@@ -124,6 +192,14 @@ impl Known {
     /// Whether every byte of the span can be named.
     pub(crate) fn is_tracked(&self, span: Span) -> bool {
         chunks_of(span.from, span.to).all(|(chunk, mask)| self.get(chunk).tracked & mask == mask)
+    }
+
+    /// What is known of the word at a span of 32 bytes.
+    pub(crate) fn word(&self, span: Span) -> Option<Fact> {
+        if let Some(bytes) = self.constant(span) {
+            return Word::try_from_be_slice(&bytes).map(Fact::exact);
+        }
+        self.words.get(&span.from).copied()
     }
 
     /// The bytes of the span, if all are known.
@@ -155,7 +231,7 @@ mod tests {
         known.store(span(4, 36), &[0xbb; 32]);
         assert_eq!(known.constant(span(2, 6)), Some(vec![0xaa, 0xaa, 0xbb, 0xbb]));
         assert_eq!(known.constant(span(35, 38)), Some(vec![0xbb, 0, 0]));
-        known.track(span(5, 6));
+        known.track(span(5, 6), Fact::ANY);
         assert!(known.is_tracked(span(0, 64)) && known.constant(span(4, 6)).is_none());
         known.forget(span(5, 6));
         assert!(!known.is_tracked(span(0, 64)) && known.is_tracked(span(6, 64)));
@@ -179,8 +255,25 @@ mod tests {
         a.store(span(0, 2), &[1, 2]);
         b.store(span(0, 2), &[1, 3]);
         b.forget(span(64, 65));
-        assert!(a.join(&b) && !a.join(&b));
+        assert!(a.join(&b, Joining::Exact) && !a.join(&b, Joining::Exact));
         assert_eq!(a.constant(span(0, 1)), Some(vec![1]));
         assert!(a.is_tracked(span(0, 64)) && a.constant(span(1, 2)).is_none() && !a.is_tracked(span(64, 66)));
+    }
+
+    #[test]
+    fn words_keep_their_bounds() {
+        let fp = span(0x40, 0x60);
+        let (mut a, mut b) = (Known::fresh(), Known::fresh());
+        a.store(fp, &Word::from(0x80).to_be_bytes::<32>());
+        b.store(fp, &Word::from(0xc0).to_be_bytes::<32>());
+        assert!(a.join(&b, Joining::Exact) && !a.join(&b, Joining::Exact));
+        assert_eq!(a.word(fp).map(|fact| (fact.lo, fact.hi)), Some((Word::from(0x80), Word::from(0xc0))));
+        b.track(fp, Fact::range(Word::from(0x100), Word::from(0x1_0000)).unwrap());
+        assert!(a.join(&b, Joining::Widening) && !a.join(&b, Joining::Widening));
+        assert_eq!(a.word(fp).map(|fact| fact.lo), Some(Word::from(0x80)));
+        a.forget(span(0x80, LIMIT));
+        assert!(a.word(fp).is_some());
+        a.track(span(0x5f, 0x60), Fact::ANY);
+        assert!(a.word(fp).is_none());
     }
 }
