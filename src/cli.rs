@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod prove;
 mod run;
+mod stats;
 mod verify;
 
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ enum Command {
     Compile(compile::Compile),
     /// Print the IR of a program, or check a file of ZVM text and print it back.
     Ir(ir::Ir),
+    /// Say what the optimiser achieved on a program.
+    Stats(stats::Statistics),
     /// Run the constructor of a contract, for its runtime code and its state.
     Deploy(deploy::Deploy),
     /// Run a call in one executor, or in all and compare.
@@ -247,6 +250,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Check(command) => command.run(&output),
         Command::Compile(command) => command.run(&output),
         Command::Ir(command) => command.run(&output),
+        Command::Stats(command) => command.run(&output),
         Command::Deploy(command) => command.run(&output),
         Command::Run(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),

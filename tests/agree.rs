@@ -9,12 +9,10 @@ mod corpus;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use calls::{Generator, of_interface};
+use calls::{Generator, deployed, of_interface};
 use libtest_mimic::{Arguments, Failed, Trial};
 use zvm::evm::Evm;
-use zvm::evm::deploy::deploy;
 use zvm::executors::{Executors, Kind, Limits, agree, difference};
-use zvm::input::Immutables;
 use zvm::{Call, Contract, Error, Exit, Input, Program, Source, State};
 use zvm_ir::Halt;
 
@@ -194,24 +192,6 @@ fn check(path: &Path, ring: Ring, words_below: Option<u64>) -> Result<(), Failed
         Ring::L1 | Ring::Sweep => Ok(()),
         Ring::Proof(unprovable) => every_function_is_proved(&counts, unprovable),
     }
-}
-
-/// The state after the constructor, with its runtime code in the contract. Constructors get typed random arguments, several
-/// times where they refuse them; where they refuse all, or there are none, the runtime code is called as it was published.
-fn deployed(contract: &mut Contract, generator: &mut Generator) -> State {
-    let Some((creation, abi)) = contract.creation.as_ref().zip(contract.abi.as_ref()) else { return State::default() };
-    for _ in 0..40 {
-        let call = generator.construction(abi.constructor.as_ref());
-        let code = [creation.as_slice(), &call.calldata].concat();
-        if let Ok(deployment) = deploy(&code, &call.env, &State::default())
-            && !deployment.runtime.is_empty()
-        {
-            contract.runtime = deployment.runtime;
-            contract.immutables = Immutables::Deployed;
-            return deployment.state;
-        }
-    }
-    State::default()
 }
 
 /// Code with immutables is refused until they are filled in; everything else only as listed.

@@ -5,7 +5,9 @@ use alloy_json_abi::{Constructor, Function, JsonAbi};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use zvm::Call;
+use zvm::evm::deploy::deploy;
+use zvm::input::Immutables;
+use zvm::{Call, Contract, State};
 use zvm_ir::{Env, Word};
 
 /// Accounts that calls come from and mention, so that later calls meet the state of earlier ones.
@@ -188,4 +190,31 @@ pub(crate) fn of_interface<'a>(generator: &'a mut Generator, abi: &'a JsonAbi, a
         return generator.unknown();
     }
     generator.call(functions[at % functions.len()])
+}
+
+/// The state after the constructor, with its runtime code in the contract. Constructors get typed random arguments, several
+/// times where they refuse them; where they refuse all, or there are none, the runtime code is called as it was published,
+/// with an account in the place of each immutable.
+pub(crate) fn deployed(contract: &mut Contract, generator: &mut Generator) -> State {
+    let parts = contract.creation.clone().zip(contract.abi.clone());
+    for (creation, abi) in std::iter::repeat_n(parts, 40).flatten() {
+        let call = generator.construction(abi.constructor.as_ref());
+        let code = [creation.as_slice(), &call.calldata].concat();
+        if let Ok(deployment) = deploy(&code, &call.env, &State::default())
+            && !deployment.runtime.is_empty()
+        {
+            contract.runtime = deployment.runtime;
+            contract.immutables = Immutables::Deployed;
+            return deployment.state;
+        }
+    }
+    for range in contract.placeholders() {
+        let account = &ACCOUNTS[1];
+        let from = range.end - account.len().min(range.len());
+        if let Some(place) = contract.runtime.get_mut(from..range.end) {
+            place.copy_from_slice(&account[account.len() - place.len()..]);
+        }
+    }
+    contract.immutables = Immutables::Deployed;
+    State::default()
 }
