@@ -82,6 +82,29 @@ impl Names {
     }
 }
 
+/// The labels that the text of a module shows, so that they are kept when it is printed again.
+pub fn written(module: &Module, text: &str) -> Labels {
+    let mut labels = Labels::default();
+    let mut functions = module.funcs.iter();
+    let mut current = None;
+    for line in text.lines() {
+        let (code, label) = line.split_once(';').unwrap_or((line, ""));
+        let (code, label) = (code.trim_end(), label.trim());
+        if code.starts_with("func ") {
+            current = functions.next().map(|(func, function)| (func, function.layout.iter()));
+            if let Some((func, _)) = current.as_ref().filter(|_| !label.is_empty()) {
+                labels.functions.insert(*func, label.to_owned());
+            }
+        } else if code.starts_with("block") && code.ends_with(':') {
+            let Some((func, blocks)) = current.as_mut() else { continue };
+            if let Some(&block) = blocks.next().filter(|_| !label.is_empty()) {
+                labels.blocks.insert((*func, block), label.to_owned());
+            }
+        }
+    }
+    labels
+}
+
 /// For each function that is called: the beginnings that calls of it lie behind; `None` is the rest of the entry function.
 fn users(
     module: &Module,

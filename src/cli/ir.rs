@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use zvm::names::Names;
+use zvm::names::{Names, written};
 use zvm::{Program as Loaded, Source, picture};
 use zvm_ir::passes::{self, Goal, Moment};
 use zvm_ir::{Module, dot};
@@ -50,7 +50,11 @@ impl Ir {
             None => program.optimized(goal).map_err(|error| Failure::about(error, &input))?,
         };
         let abi = contract(&input).and_then(|contract| contract.abi.as_ref());
-        let labels = Names::of(&module, abi).labels;
+        let labels = match &input.source {
+            // What is printed as it was read keeps the names that it came with.
+            Source::Text(text) if self.pass.is_none() => written(&module, text),
+            _ => Names::of(&module, abi).labels,
+        };
         let (name, text) = match self.cfg {
             Some(Format::Dot) => ("dot", dot(&module, &labels)),
             Some(Format::Svg) => ("svg", picture::svg(&module, &labels)?),
