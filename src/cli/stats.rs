@@ -61,7 +61,7 @@ fn document(stats: &Stats) -> serde_json::Value {
 }
 
 fn text(stats: &Stats) -> String {
-    let share = |part: usize, of: usize| if of == 0 { 0 } else { 100 * part / of };
+    let share = |part: usize, of: usize| (100 * part).checked_div(of).unwrap_or(0);
     let Stats { instructions, values, narrow, memory_ops, keccak_sites, storage_sites, structured_sites, checks } =
         *stats;
     let mut out = String::new();

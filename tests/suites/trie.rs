@@ -15,7 +15,6 @@ pub(crate) fn state_root(state: &State) -> B256 {
             balance: account.balance,
             storage_root: storage_root_unhashed(storage),
             code_hash: keccak256(&account.code),
-            ..TrieAccount::default()
         };
         (EvmAddress::from(*address), trie)
     }))

@@ -426,10 +426,12 @@ impl Flow {
             Some(memory) => {
                 let growth = &mut self.memory_growth[to];
                 *growth = growth.saturating_add(1);
-                let how = match *growth {
-                    0..=PATIENCE => Joining::Exact,
-                    ..=GIVE_UP => Joining::Widening,
-                    _ => Joining::GivingUp,
+                let how = if *growth <= PATIENCE {
+                    Joining::Exact
+                } else if *growth <= GIVE_UP {
+                    Joining::Widening
+                } else {
+                    Joining::GivingUp
                 };
                 memory.join(&out, how)
             }
