@@ -9,7 +9,7 @@
 //! which a case is left out of our executors (`Exclusion`): never what one of them answered. A snapshot of each set counts
 //! the cases that pass and those that are left out, by reason.
 //!
-//! Cases that take minutes are left to `ZVM_SLOW=1`, which has snapshots of its own.
+//! Cases that take minutes are left out, unless `ZVM_SUITES=all`: the counts are then printed, not compared.
 
 // Its examples are for other tests.
 #[allow(dead_code)]
