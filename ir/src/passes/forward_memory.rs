@@ -20,14 +20,14 @@ use cranelift_entity::SecondaryMap;
 
 use crate::Word;
 use crate::entities::{Block, Inst, Value};
-use crate::function::{Function, Imm, ValueDef};
+use crate::function::{Function, ValueDef};
 use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::edit::{Aliases, settle_widths};
 use crate::passes::facts::Fact;
 use crate::passes::facts::flow::Flow;
 use crate::passes::memory::access::{COPY_LIMIT, LIMIT, Source, Span};
-use crate::passes::memory::pieces::{Content, Piece, Pieces, WORD, copied, put_together, raised};
+use crate::passes::memory::pieces::{Content, Piece, Pieces, WORD, copied, of_words, put_together, raised, read_words};
 use crate::passes::promote_memory::WORDS_LIMIT;
 
 /// Where offset 0 lies in the pieces of a base.
@@ -138,12 +138,10 @@ impl Forwarding<'_> {
 
     /// A read of `len` bytes becomes one of words.
     fn as_words(&mut self, inst: Inst, place: Place, len: u32, held: &Held, insts: &mut Vec<Inst>) {
-        let words = match self.func.insts[inst].opcode {
-            Opcode::Keccak256 if len.is_multiple_of(WORD) => Opcode::KeccakWords,
-            Opcode::Return => Opcode::ReturnWords,
-            Opcode::Revert => Opcode::RevertWords,
-            _ => return,
-        };
+        let Some(words) = of_words(self.func.insts[inst].opcode) else { return };
+        if words == Opcode::KeccakWords && !len.is_multiple_of(WORD) {
+            return;
+        }
         let end = place.at + len;
         let parts: Option<Vec<(u32, Vec<Piece>)>> = (place.at..end)
             .step_by(WORD as usize)
@@ -160,10 +158,7 @@ impl Forwarding<'_> {
             let value = put_together(self.func, pieces, to, pc, insts);
             args.push(raised(self.func, value, WORD - (to - from), pc, insts));
         }
-        let data = &mut self.func.insts[inst];
-        data.opcode = words;
-        data.args = args;
-        data.imm = if words == Opcode::KeccakWords { Imm::None } else { Imm::Len(len) };
+        read_words(self.func, inst, words, args, len);
         self.changed = true;
     }
 

@@ -19,7 +19,7 @@ use cranelift_entity::SecondaryMap;
 
 use crate::Word;
 use crate::entities::{Block, Inst, Value};
-use crate::function::{Function, Imm};
+use crate::function::Function;
 use crate::opcode::{Effects, Opcode};
 use crate::passes::Context;
 use crate::passes::edit::{Aliases, settle_widths, split_critical_edges};
@@ -27,7 +27,9 @@ use crate::passes::facts::Fact;
 use crate::passes::facts::flow::{Flow, follow};
 use crate::passes::memory::access::{Span, access, tracked_write};
 use crate::passes::memory::known::Known;
-use crate::passes::memory::pieces::{Content, Piece, Pieces, WORD, copied, iconst, put_together, raised};
+use crate::passes::memory::pieces::{
+    Content, Piece, Pieces, WORD, copied, iconst, of_words, put_together, raised, read_words,
+};
 use crate::types::Type;
 
 /// The longest data that is returned, or hashed, as words, in bytes.
@@ -97,10 +99,7 @@ fn read(func: &Function, cx: &Context, flow: &Flow, inst: Inst, memory: &Known) 
             let word = memory.constant(span).and_then(|bytes| Word::try_from_be_slice(&bytes));
             return Some(word.map_or(Read::Word(span), Read::Constant));
         }
-        Opcode::Keccak256 => Opcode::KeccakWords,
-        Opcode::Return => Opcode::ReturnWords,
-        Opcode::Revert => Opcode::RevertWords,
-        _ => return None,
+        opcode => of_words(opcode)?,
     };
     if fact(1).constant() == Some(Word::ZERO) {
         return Some(Read::Words(words, 0, 0));
@@ -176,10 +175,7 @@ impl<'a> Promotion<'a> {
                         words.push(raised(self.func, value, WORD - (end - start), pc, &mut insts));
                         start = end;
                     }
-                    let data = &mut self.func.insts[inst];
-                    data.opcode = opcode;
-                    data.args = words;
-                    data.imm = if opcode == Opcode::KeccakWords { Imm::None } else { Imm::Len(to - from) };
+                    read_words(self.func, inst, opcode, words, to - from);
                 }
                 None => self.note_writes(block, inst, &mut insts),
             }

@@ -99,6 +99,24 @@ impl Pieces {
     }
 }
 
+/// What a read of a range of memory becomes when its words are known as values.
+pub(crate) fn of_words(opcode: Opcode) -> Option<Opcode> {
+    match opcode {
+        Opcode::Keccak256 => Some(Opcode::KeccakWords),
+        Opcode::Return => Some(Opcode::ReturnWords),
+        Opcode::Revert => Some(Opcode::RevertWords),
+        _ => None,
+    }
+}
+
+/// Makes such a read of `len` bytes one of `words`.
+pub(crate) fn read_words(func: &mut Function, inst: Inst, opcode: Opcode, words: Vec<Value>, len: u32) {
+    let data = &mut func.insts[inst];
+    data.opcode = opcode;
+    data.args = words;
+    data.imm = if opcode == Opcode::KeccakWords { Imm::None } else { Imm::Len(len) };
+}
+
 /// The pieces that a write of `len` bytes at `start` leaves; what has to be computed for them is appended to `insts`.
 pub(crate) fn copied(
     func: &mut Function,
