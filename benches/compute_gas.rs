@@ -9,6 +9,7 @@
 //! cargo bench --bench compute_gas                     the table of docs/evm-backend.md
 //! cargo bench --bench compute_gas -- --only weth      contracts whose name has a part, with functions
 //! cargo bench --bench compute_gas -- --kinds          where the gas goes, by kind of instruction
+//! cargo bench --bench compute_gas -- --list           the figures of each contract
 //! ```
 
 #[expect(dead_code, reason = "shared with the tests of agreement, which need more of it")]
@@ -49,6 +50,12 @@ struct Arguments {
     /// Show where the gas goes, by kind of instruction.
     #[arg(long)]
     kinds: bool,
+    /// Print the lowered code, with the blocks of the IR and their templates.
+    #[arg(long)]
+    listing: bool,
+    /// Show the figures of each contract.
+    #[arg(long)]
+    list: bool,
     /// What to optimise for: gas, size or none.
     #[arg(long, default_value = "gas", value_parser = optimize)]
     optimize: Optimize,
@@ -210,6 +217,9 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
     let program = Program::load(&input)?;
     let lowered = program.lowered(&Options { optimize: arguments.optimize, ..Options::default() })?;
     let compile = started.elapsed();
+    if arguments.listing {
+        println!("{}", lowered.listing());
+    }
     if let Err(errors) = zvm_backend_evm::check(&lowered) {
         return Err(other(errors.first().map(ToString::to_string).unwrap_or_default()));
     }
@@ -363,6 +373,12 @@ fn report(answers: &BTreeMap<String, Answer>, arguments: &Arguments) -> (String,
     }
     if arguments.kinds {
         kinds_table(&mut text, &measured);
+    }
+    if arguments.list {
+        for (name, m) in &measured {
+            let (gas, size) = (m.gas.ratio(), m.size.ratio());
+            let _ = writeln!(text, "{name:<70} {gas:.3} {size:.3}  {} → {} bytes", m.size.old, m.size.new);
+        }
     }
     if arguments.only.is_some() {
         functions_table(&mut text, &measured);

@@ -52,8 +52,14 @@ pub struct Lowered {
     pub blocks: Vec<BlockInfo>,
     /// The data segments, in order.
     pub data: Vec<DataInfo>,
+    /// The words that the constructor fills in, in order: position here, position in the original.
+    pub immutables: Vec<(u32, Pc)>,
     /// The fork that the code is for.
     pub fork: Fork,
+    /// Whether it is creation code; see [`Options::creation`].
+    pub creation: bool,
+    /// The length of the instructions.
+    pub(crate) instructions: u32,
     pub(crate) module: Module,
     pub(crate) program: Program,
     pub(crate) plan: MemoryPlan,
@@ -74,7 +80,12 @@ impl Lowered {
 
     /// The length of the instructions, without the data.
     pub fn code_len(&self) -> usize {
-        self.data.first().map_or(self.code.len(), |data| data.start as usize)
+        self.instructions as usize
+    }
+
+    /// Puts bytes that nobody executes or reads behind everything else: metadata of the original, for explorers.
+    pub fn append(&mut self, trailer: &[u8]) {
+        self.code.extend_from_slice(trailer);
     }
 
     /// The legalized module in normal form: the one whose blocks [`Lowered::blocks`] names.
@@ -124,6 +135,7 @@ pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: 
                 &placed,
                 output.code,
                 output.source_map,
+                output.immutables,
                 output.ranges,
                 &assembler.data,
             );
@@ -140,6 +152,7 @@ fn finish(
     placed: &[Placed],
     mut code: Vec<u8>,
     source_map: Vec<(u32, Pc)>,
+    immutables: Vec<(u32, Pc)>,
     ranges: Vec<(u32, u32)>,
     segments: &BTreeMap<Data, u64>,
 ) -> Lowered {
@@ -160,13 +173,15 @@ fn finish(
             blocks.push(BlockInfo { func, block: *block, function, start, end, template: template.clone() });
         }
     }
+    let instructions = code.len() as u32;
     let mut data = Vec::new();
     for &segment in segments.keys() {
         let bytes = module.data.get(segment).map_or(&[][..], |bytes| bytes);
         data.push(DataInfo { data: segment, start: code.len() as u32, len: bytes.len() as u32 });
         code.extend_from_slice(bytes);
     }
-    Lowered { code, source_map, blocks, data, fork: options.fork, module, program, plan }
+    let Options { fork, creation, .. } = *options;
+    Lowered { code, source_map, blocks, data, immutables, fork, creation, instructions, module, program, plan }
 }
 
 struct Straight {
@@ -268,6 +283,7 @@ struct Output {
     code: Vec<u8>,
     labels: BTreeMap<Label, u64>,
     source_map: Vec<(u32, Pc)>,
+    immutables: Vec<(u32, Pc)>,
     ranges: Vec<(u32, u32)>,
     grown: bool,
 }
@@ -291,10 +307,15 @@ impl Assembler<'_> {
                 }
                 piece_started = true;
                 match inst.op {
-                    MachineOp::Plain(byte) => out.code.push(byte),
+                    MachineOp::Plain(byte) => out.code.push(opcodes::reading(byte, self.options.creation)),
                     MachineOp::Push(word) => {
                         let recipe = constant::materialize(word, self.options.fork, self.options.optimize);
                         out.code.extend_from_slice(&recipe.code);
+                    }
+                    MachineOp::PushImmutable(place) => {
+                        out.immutables.push((out.code.len() as u32 + 1, place));
+                        out.code.push(opcodes::PUSH32);
+                        out.code.extend([0; 32]);
                     }
                     MachineOp::PushLabel(label) => {
                         let address = self.labels.get(&label).copied().unwrap_or_default();

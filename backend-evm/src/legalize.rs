@@ -1,7 +1,7 @@
 //! Legalizing: IR to IR, such that every instruction left is one EVM instruction of the fork.
 //!
-//! Does: expands `select`, `trunc`, `keccak_words`, the exits of words, CLZ and MCOPY where the fork lacks them, and
-//! `datacopy` past the end of a segment.
+//! Does: expands `select`, `trunc`, `keccak_words`, the exits of words, CLZ and MCOPY where the fork lacks them,
+//! `datacopy` past the end of a segment, and `calldataload` in creation code.
 //! Requires: a verified module. Ensures: a verified module whose `datacopy` stay inside their segments, and without the
 //! instructions that [`crate::selection`] calls expanded.
 //! Preserves: equality of `Outcome`.
@@ -11,10 +11,11 @@ use zvm_ir::{Data, Func, Function, Imm, Inst, InstData, Module, Opcode, Pc, Type
 
 use crate::bounds::bounds;
 use crate::memory::{MemoryPlan, Scratch};
-use crate::{Fork, LowerError};
+use crate::{Fork, LowerError, Options};
 
-/// Legalizes a module for a fork.
-pub(crate) fn legalize(module: &Module, plan: &MemoryPlan, fork: Fork) -> Result<Module, LowerError> {
+/// Legalizes a module.
+pub(crate) fn legalize(module: &Module, plan: &MemoryPlan, options: &Options) -> Result<Module, LowerError> {
+    let fork = options.fork;
     let mut out = module.clone();
     let copies =
         |function: &Function| function.insts_in_order().any(|(_, inst)| function.insts[inst].opcode == Opcode::Mcopy);
@@ -24,7 +25,7 @@ pub(crate) fn legalize(module: &Module, plan: &MemoryPlan, fork: Fork) -> Result
         None
     };
     let sizes: Vec<u64> = module.data.values().map(|bytes| bytes.len() as u64).collect();
-    let cx = Context { plan, fork, mcopy, sizes };
+    let cx = Context { plan, fork, creation: options.creation, mcopy, sizes };
     for function in out.funcs.values_mut() {
         cx.function(function)?;
     }
@@ -34,6 +35,7 @@ pub(crate) fn legalize(module: &Module, plan: &MemoryPlan, fork: Fork) -> Result
 struct Context<'a> {
     plan: &'a MemoryPlan,
     fork: Fork,
+    creation: bool,
     mcopy: Option<Func>,
     sizes: Vec<u64>,
 }
@@ -60,6 +62,7 @@ impl Context<'_> {
             (Opcode::Select, _) => expand.select(inst, &args),
             (Opcode::Trunc, _) => expand.trunc(inst, &args),
             (Opcode::KeccakWords, _) => self.keccak_words(expand, inst, &args)?,
+            (Opcode::Calldataload, _) if self.creation => self.code_word(expand, inst, &args)?,
             (Opcode::ReturnWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Return, &args, len),
             (Opcode::RevertWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Revert, &args, len),
             (Opcode::Clz, _) if !self.fork.has_clz() => expand.clz(inst, &args),
@@ -76,6 +79,24 @@ impl Context<'_> {
             (Opcode::Tload | Opcode::Tstore, _) if !self.fork.has_transient() => return Err(unsupported()),
             (Opcode::Blobhash | Opcode::Blobbasefee, _) if !self.fork.has_blobs() => return Err(unsupported()),
             _ => expand.out.push(inst),
+        }
+        Ok(())
+    }
+
+    /// A word of the code itself: no instruction reads one but by way of memory.
+    fn code_word(&self, expand: &mut Expand<'_>, inst: Inst, args: &[Value]) -> Result<(), LowerError> {
+        let &[from] = args else { return Ok(expand.out.push(inst)) };
+        let base = match self.plan.scratch {
+            Scratch::Free(base) => base,
+            Scratch::Restore => 0,
+            Scratch::Forbidden => return Err(LowerError::ScratchSeen { opcode: Opcode::Calldataload, pc: expand.pc }),
+        };
+        let (address, len) = (expand.constant(base), expand.constant(32));
+        let saved = (self.plan.scratch == Scratch::Restore).then(|| expand.op(Opcode::Mload, &[address]));
+        expand.effect(Opcode::Calldatacopy, &[address, from, len]);
+        expand.replace(inst, Opcode::Mload, Imm::None, vec![address]);
+        if let Some(saved) = saved {
+            expand.effect(Opcode::Mstore, &[address, saved]);
         }
         Ok(())
     }

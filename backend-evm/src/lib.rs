@@ -55,6 +55,9 @@ pub struct Options {
     pub fork: Fork,
     /// What to make cheap.
     pub optimize: Optimize,
+    /// Whether the module is creation code: its calldata is the emitted code itself with whatever is appended to it, as the
+    /// data of a transaction that creates a contract is. Such code reads itself with CODECOPY and CODESIZE.
+    pub creation: bool,
 }
 
 /// Why a module cannot be lowered.
@@ -141,8 +144,8 @@ const CODE_SIZE_LIMIT: usize = 24_576;
 /// reads MSIZE and needs memory of its own.
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> {
     zvm_ir::verify(module).map_err(LowerError::Invalid)?;
-    let plan = memory::plan(module);
-    let mut legal = legalize::legalize(module, &plan, options.fork)?;
+    let plan = memory::plan(module, options.creation);
+    let mut legal = legalize::legalize(module, &plan, options)?;
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
     }

@@ -16,6 +16,8 @@ pub(crate) enum Remade {
     Constant(Word),
     /// An input read by this one-byte instruction.
     Input(u8),
+    /// The word that the constructor puts at this position of the original code.
+    Immutable(u32),
 }
 
 /// A set of values of one function.
@@ -102,6 +104,7 @@ pub(crate) fn remade(function: &Function, value: Value) -> Option<Remade> {
     let data = &function.insts[function.def_inst(value)?];
     match (data.opcode, data.imm) {
         (Opcode::Iconst, Imm::Word(word)) => Some(Remade::Constant(word)),
+        (Opcode::Immutable, Imm::Place(place)) => Some(Remade::Immutable(place)),
         (opcode, _) => input_byte(opcode).map(Remade::Input),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum MachineOp {
     Plain(u8),
     /// A constant, materialised in the cheapest way.
     Push(Word),
+    /// The word that the constructor puts at this position of the original code: a PUSH32 of zeros until then.
+    PushImmutable(u32),
     /// The address of a label.
     PushLabel(Label),
     /// The address of a data segment plus an offset.
@@ -81,6 +83,7 @@ pub(crate) fn gas(op: MachineOp) -> u32 {
     match op {
         MachineOp::Plain(byte) => opcodes::gas(byte),
         MachineOp::Push(_)
+        | MachineOp::PushImmutable(_)
         | MachineOp::PushLabel(_)
         | MachineOp::PushData(..)
         | MachineOp::PushTable(_)

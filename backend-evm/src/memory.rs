@@ -54,8 +54,8 @@ pub(crate) struct MemoryPlan {
 /// Addresses from here on are not worth using: memory of this size costs 150,000 gas.
 const MAX_STATIC: u64 = 1 << 18;
 
-/// Analyses a module.
-pub(crate) fn plan(module: &Module) -> MemoryPlan {
+/// Analyses a module. Creation code reads words of itself by way of scratch memory.
+pub(crate) fn plan(module: &Module, creation: bool) -> MemoryPlan {
     let observes_msize = module.observes_msize();
     let mut reads_end = Some(0);
     let mut writes_end = Some(0);
@@ -68,6 +68,8 @@ pub(crate) fn plan(module: &Module) -> MemoryPlan {
             let words = 32 * data.args.len() as u64;
             if data.opcode == Opcode::KeccakWords {
                 hashed = hashed.max(words);
+            } else if creation && data.opcode == Opcode::Calldataload {
+                hashed = hashed.max(32);
             } else if matches!(data.imm, Imm::Len(_)) {
                 words_end = words_end.max(words);
             }
@@ -169,6 +171,7 @@ fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Msize
         | Opcode::Calldataload
         | Opcode::Calldatasize
+        | Opcode::Immutable
         | Opcode::Address
         | Opcode::Caller
         | Opcode::Origin

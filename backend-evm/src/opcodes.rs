@@ -146,6 +146,26 @@ pub const fn info(byte: u8) -> Option<EvmOpcode> {
     TABLE[byte as usize]
 }
 
+/// The byte of an instruction in the emitted code: creation code, whose calldata is the code, reads that.
+pub(crate) fn reading(byte: u8, creation: bool) -> u8 {
+    match byte {
+        CALLDATASIZE if creation => CODESIZE,
+        CALLDATACOPY if creation => CODECOPY,
+        byte => byte,
+    }
+}
+
+/// The instruction that a byte of the emitted code stands for: the reverse of [`reading`]. `None` for what creation code
+/// must not contain.
+pub(crate) fn meant(byte: u8, creation: bool) -> Option<u8> {
+    match byte {
+        CODESIZE if creation => Some(CALLDATASIZE),
+        CODECOPY if creation => Some(CALLDATACOPY),
+        CALLDATALOAD | CALLDATASIZE | CALLDATACOPY if creation => None,
+        byte => Some(byte),
+    }
+}
+
 /// Static gas of any opcode that the backend emits.
 pub fn gas(byte: u8) -> u32 {
     info(byte).map_or(3, |row| row.gas)

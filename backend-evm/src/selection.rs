@@ -31,7 +31,7 @@ pub(crate) enum Selection {
 pub(crate) fn select(opcode: Opcode, operands: usize) -> Selection {
     use Selection::{Alias, Evm, Expanded, Remade};
     match opcode {
-        Opcode::Iconst => Remade,
+        Opcode::Iconst | Opcode::Immutable => Remade,
         Opcode::Zext | Opcode::Narrow => Alias,
         Opcode::Trunc | Opcode::Select | Opcode::KeccakWords | Opcode::ReturnWords | Opcode::RevertWords => Expanded,
         Opcode::Add | Opcode::Wadd => Evm(evm::ADD),

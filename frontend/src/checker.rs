@@ -133,7 +133,8 @@ pub struct Checked {
 /// # Errors
 /// The places where they differ, at most one for each block.
 pub fn check_lift(code: &[u8], lifted: &Lifted) -> Result<Checked, Vec<CheckError>> {
-    let mut code = Code::new(code, lifted.witness.fork);
+    let mut code = Code::new(code, lifted.witness.fork, lifted.witness.creation);
+    code.immutables.clone_from(&lifted.witness.immutables);
     code.followed.clone_from(&lifted.witness.followed);
     let mut checked = Checked::default();
     let mut errors = Vec::new();

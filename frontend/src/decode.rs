@@ -76,14 +76,35 @@ pub(crate) struct Code {
     pub(crate) bytes: Vec<u8>,
     /// Words of memory, by address, that hold return addresses.
     pub(crate) followed: BTreeSet<u32>,
+    /// The PUSH32 whose operands deployment fills in.
+    pub(crate) immutables: BTreeSet<Pc>,
     fork: Fork,
+    /// Whether the bytes are creation code, which reads itself and what is appended to it; see [`crate::LiftOptions`].
+    creation: bool,
     analysed: Bytecode,
 }
 
 impl Code {
-    pub(crate) fn new(bytes: &[u8], fork: Fork) -> Self {
+    pub(crate) fn new(bytes: &[u8], fork: Fork, creation: bool) -> Self {
         let analysed = Bytecode::new_legacy(Bytes::copy_from_slice(bytes));
-        Self { bytes: bytes.to_vec(), followed: BTreeSet::new(), fork, analysed }
+        let (followed, immutables) = (BTreeSet::new(), BTreeSet::new());
+        Self { bytes: bytes.to_vec(), followed, immutables, fork, creation, analysed }
+    }
+
+    /// Whether there is a PUSH32 at `pc`, if an instruction starts there.
+    pub(crate) fn is_push32(&self, pc: Pc) -> bool {
+        self.bytes.get(pc as usize) == Some(&opcode::PUSH32)
+    }
+
+    /// Whether it is creation code.
+    pub(crate) fn is_creation(&self) -> bool {
+        self.creation
+    }
+
+    /// Whether the instruction reads calldata that creation code, whose calldata is the code in the IR, does not have.
+    pub(crate) fn reads_no_calldata(&self, pc: Pc) -> bool {
+        let byte = self.bytes.get(pc as usize);
+        self.creation && matches!(byte, Some(&(opcode::CALLDATALOAD | opcode::CALLDATACOPY)))
     }
 
     /// The fork that decides which opcodes exist.
@@ -143,9 +164,13 @@ impl Code {
         };
         let len = u32::from(info.immediate_size());
         let kind = match byte {
+            opcode::PUSH32 if self.immutables.contains(&pc) => Kind::Op(byte),
             opcode::PUSH0..=opcode::PUSH32 => Kind::Push(self.immediate(pc, len)),
             opcode::PC => Kind::Push(Word::from(pc)),
+            opcode::CODESIZE if self.creation => Kind::Op(opcode::CALLDATASIZE),
             opcode::CODESIZE => Kind::Push(Word::from(self.bytes.len())),
+            opcode::CODECOPY if self.creation => Kind::Op(opcode::CALLDATACOPY),
+            opcode::CALLDATASIZE if self.creation => Kind::Push(Word::ZERO),
             opcode::DUP1..=opcode::DUP16 => Kind::Dup(u32::from(byte - opcode::DUP1)),
             opcode::SWAP1..=opcode::SWAP16 => Kind::Swap(0, u32::from(byte - opcode::SWAP1) + 1),
             opcode::DUPN => single(self.byte(pc + 1)).map_or(Kind::Invalid, |n| Kind::Dup(n - 1)),
@@ -191,6 +216,9 @@ impl Code {
         })
     }
 }
+
+/// The instruction whose operand may be an immutable.
+pub(crate) const PUSH32: u8 = opcode::PUSH32;
 
 /// The name of an opcode.
 pub(crate) fn name(byte: u8) -> &'static str {

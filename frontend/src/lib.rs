@@ -63,6 +63,12 @@ pub struct LiftOptions {
     /// Parts of the code (start and length in bytes) that deployment fills in: immutables and library addresses. A
     /// program that can reach an instruction with such a part is refused; without this list, zeros are zeros.
     pub placeholders: Vec<(Pc, u32)>,
+    /// Whether a PUSH32 whose whole operand is a placeholder becomes the instruction `immutable`: such a module can be
+    /// re-emitted for its constructor to fill in, not executed.
+    pub immutables: bool,
+    /// Whether the code is creation code: its length and what comes after it are not known, because constructor arguments are
+    /// appended. It has no calldata of its own; in the IR its calldata is the code with what is appended.
+    pub creation: bool,
     /// Names for functions by the `pc` of their first instruction; `fn_<pc>` otherwise.
     pub names: BTreeMap<Pc, String>,
 }
@@ -100,7 +106,11 @@ pub fn lift(code: &[u8], options: &LiftOptions) -> Result<Lifted, LiftError> {
     if code.len() > CODE_LIMIT {
         return Err(LiftError::TooLong { len: code.len(), limit: CODE_LIMIT });
     }
-    let mut code = Code::new(code, options.fork);
+    let mut code = Code::new(code, options.fork, options.creation);
+    if options.immutables {
+        let whole = options.placeholders.iter().filter(|&&(start, len)| start > 0 && len == 32);
+        code.immutables = whole.map(|&(start, _)| start - 1).filter(|&pc| code.is_push32(pc)).collect();
+    }
     let error = match by_summaries(&mut code) {
         Ok((arena, plan, blocks)) => return finish(&code, &arena, &blocks, plan, options),
         Err(error) => error,
@@ -154,6 +164,16 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
             }
         }
     }
+    if let Some(&pc) = insts.keys().find(|&&pc| code.reads_no_calldata(pc)) {
+        let problem = Problem {
+            ring: Ring::L1,
+            pc: Some(pc),
+            opcode: code.name(pc).to_owned(),
+            reason: "creation code reads calldata, which a creation does not have".to_owned(),
+            help: "only the runtime code of this contract can be compiled".to_owned(),
+        };
+        return Err(LiftError::Subset { problems: vec![problem] });
+    }
     let problems = report::opcode_problems(code, &insts.keys().copied().collect());
     let rejected: Vec<_> = problems.iter().filter(|problem| problem.ring == Ring::L1).cloned().collect();
     if !rejected.is_empty() {
@@ -199,7 +219,7 @@ pub fn check(code: &[u8], options: &LiftOptions) -> Report {
     match lift(code, options) {
         Ok(lifted) => lifted.report,
         Err(error) => {
-            let code = (code.len() <= CODE_LIMIT).then(|| Code::new(code, options.fork));
+            let code = (code.len() <= CODE_LIMIT).then(|| Code::new(code, options.fork, options.creation));
             Report::failed(&error, code.as_ref())
         }
     }

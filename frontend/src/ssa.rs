@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use zvm_ir::{Block, BlockCall, Cursor, Data, Func, Function, Imm, Module, Opcode, Pc, TrapCode, Type, Value, Word};
 
-use crate::decode::{Code, CodeBlock, Inst};
+use crate::decode::{Code, CodeBlock, Inst, PUSH32};
 use crate::effects::End;
 use crate::error::LiftError;
 use crate::expr::Arena;
@@ -46,7 +46,13 @@ pub(crate) fn build<'b>(
     }
     module.entry = funcs.get(&0).copied();
     let mut segments = Segments { code, map: BTreeMap::new() };
-    let mut witness = Witness { fork: code.fork(), followed: code.followed.clone(), ..Witness::default() };
+    let mut witness = Witness {
+        fork: code.fork(),
+        creation: code.is_creation(),
+        immutables: code.immutables.clone(),
+        followed: code.followed.clone(),
+        ..Witness::default()
+    };
     for (&entry, &func) in &funcs {
         let signature = Signature::of(plan, liveness, entry);
         let mut function = Function::new(core::mem::take(&mut module.funcs[func].name));
@@ -452,6 +458,8 @@ impl Sink for Emit<'_, '_, '_, '_, '_> {
                 let segment = self.builder.segments.get(self.builder.module, parts.0, parts.1);
                 (Opcode::Datacopy, Some(segment))
             }
+            // PUSH32 comes here only where deployment fills in its operand, which follows it.
+            Lowering::None if byte == PUSH32 => return Ok(Some(self.builder.cursor(self.here).immutable(inst.pc + 1))),
             Lowering::None => return Ok(None),
         };
         let mut operands = Vec::with_capacity(args.len());

@@ -16,6 +16,10 @@ use crate::summaries::Leave;
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
     pub(crate) fork: Fork,
+    /// Whether it is creation code.
+    pub(crate) creation: bool,
+    /// The instructions that push immutables.
+    pub(crate) immutables: BTreeSet<Pc>,
     /// Words of memory, by address, that are followed like items of the stack.
     pub(crate) followed: BTreeSet<u32>,
     pub(crate) functions: BTreeMap<Func, FunctionWitness>,

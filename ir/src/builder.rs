@@ -82,6 +82,12 @@ impl<'f> Cursor<'f> {
         if self.func.ty(value) == ty { value } else { self.convert(Opcode::Zext, ty, value) }
     }
 
+    /// Appends `immutable`: the word that the constructor puts at a position of the code.
+    pub fn immutable(&mut self, place: Pc) -> Value {
+        let inst = self.push(Opcode::Immutable, Imm::Place(place), &[], Vec::new(), &[Type::WORD]);
+        self.func.insts[inst].results[0]
+    }
+
     /// Appends `datacopy`.
     pub fn datacopy(&mut self, data: Data, args: &[Value]) -> Inst {
         self.push(Opcode::Datacopy, Imm::Data(data), args, Vec::new(), &[])

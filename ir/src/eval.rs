@@ -202,6 +202,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         | Opcode::Calldatasize
         | Opcode::Calldatacopy
         | Opcode::Datacopy
+        | Opcode::Immutable
         | Opcode::Address
         | Opcode::Caller
         | Opcode::Origin

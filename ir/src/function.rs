@@ -27,6 +27,8 @@ pub enum Imm {
     Func(Func),
     /// A length in bytes.
     Len(u32),
+    /// A position in the original bytecode that the constructor fills in.
+    Place(u32),
     /// A reason to trap.
     Trap(TrapCode),
 }

@@ -154,6 +154,12 @@ pub enum InterpError {
         /// Where it is.
         pc: Option<Pc>,
     },
+    /// The instruction reads a word that only deployed code has.
+    #[error("`immutable` has no value before the code is deployed{}", at(*pc))]
+    Unfilled {
+        /// Where it is.
+        pc: Option<Pc>,
+    },
     /// The module breaks a rule that the verifier checks.
     #[error("the module is malformed: run the verifier{}", at(*pc))]
     Malformed {
@@ -447,6 +453,7 @@ impl<'a> Machine<'a> {
                 self.memory.copy_padded(arg(0)?, calldata, arg(1)?, arg(2)?).map_err(limit)?;
                 Effect::Done
             }
+            Opcode::Immutable => return Err(InterpError::Unfilled { pc: data.pc }),
             Opcode::Datacopy => {
                 let Imm::Data(segment) = data.imm else { return Err(malformed()) };
                 let bytes = self.module.data.get(segment).ok_or_else(malformed)?;

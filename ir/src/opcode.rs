@@ -41,6 +41,8 @@ pub enum ImmKind {
     Func,
     /// A length in bytes.
     Len,
+    /// A position in the original bytecode.
+    Place,
     /// Why the program traps.
     Trap,
 }
@@ -396,6 +398,9 @@ instructions! {
     Calldatacopy "calldatacopy" (to, from, len) -> NoResult, INPUT.and(E::WRITES_MEMORY);
     /// Copies a data segment to memory, zero-padded (CODECOPY).
     Datacopy "datacopy" (to, from, len) [imm Data] -> NoResult, INPUT.and(E::WRITES_MEMORY);
+    /// The word that the constructor puts at a position of the deployed code (an immutable, PUSH32 of a placeholder). It has
+    /// a value only in deployed code, so no execution of the IR reads it.
+    Immutable "immutable" () [imm Place] -> WORD, INPUT;
     /// The account that executes (ADDRESS).
     Address "address" () -> ADDRESS, INPUT;
     /// The account that called (CALLER).

@@ -235,6 +235,10 @@ fn parse_inst(text: &str, names: &Names, funcs: &BTreeMap<&str, Func>) -> Result
             let found = scan.expected("a length below 2^32");
             Imm::Len(u32::try_from(scan.number()?).map_err(|_| found)?)
         }
+        ImmKind::Place => {
+            let found = scan.expected("a position below 2^32");
+            Imm::Place(u32::try_from(scan.number()?).map_err(|_| found)?)
+        }
         ImmKind::Trap => {
             let word = scan.word();
             let code = TrapCode::ALL.iter().find(|(_, name)| *name == word);

@@ -165,7 +165,7 @@ fn inst_text(function: &Function, inst: Inst, module: Option<&Module>) -> Result
         Imm::Word(word) => write!(line, " {}", Number(word))?,
         Imm::Data(segment) => write!(line, " {segment}")?,
         Imm::Func(callee) => write!(line, " @{callee}")?,
-        Imm::Len(len) => write!(line, " {len}")?,
+        Imm::Len(number) | Imm::Place(number) => write!(line, " {number}")?,
         Imm::Trap(code) => write!(line, " {}", code.name())?,
     }
     if data.imm != Imm::None {

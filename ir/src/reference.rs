@@ -56,6 +56,7 @@ fn imm_name(kind: ImmKind) -> Option<&'static str> {
         ImmKind::Data => "*data segment*",
         ImmKind::Func => "*function*",
         ImmKind::Len => "*length*",
+        ImmKind::Place => "*position*",
         ImmKind::Trap => "*reason*",
     })
 }

@@ -345,7 +345,10 @@ impl FunctionVerifier<'_> {
     /// Checks the immediate; whether the result types can be looked at.
     fn check_imm(&mut self, data: &InstData, kind: ImmKind) -> bool {
         match (kind, data.imm) {
-            (ImmKind::None, Imm::None) | (ImmKind::Word, Imm::Word(_)) | (ImmKind::Trap, Imm::Trap(_)) => true,
+            (ImmKind::None, Imm::None)
+            | (ImmKind::Word, Imm::Word(_))
+            | (ImmKind::Place, Imm::Place(_))
+            | (ImmKind::Trap, Imm::Trap(_)) => true,
             (ImmKind::Data, Imm::Data(segment)) => {
                 let exists = self.module.data.is_valid(segment);
                 if !exists {

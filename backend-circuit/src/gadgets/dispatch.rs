@@ -167,6 +167,7 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         | Opcode::Calldatasize
         | Opcode::Calldatacopy
         | Opcode::Datacopy
+        | Opcode::Immutable
         | Opcode::Address
         | Opcode::Caller
         | Opcode::Origin

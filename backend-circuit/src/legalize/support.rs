@@ -178,7 +178,13 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::EvmCreate2
         | Op::Selfdestruct => Support::Unprovable(Reason::ForeignCall),
         Op::Gas => Support::Unprovable(Reason::Gas),
-        Op::Blockhash | Op::Blobhash | Op::Balance | Op::Extcodesize | Op::Extcodehash | Op::Extcodecopy => {
+        Op::Immutable
+        | Op::Blockhash
+        | Op::Blobhash
+        | Op::Balance
+        | Op::Extcodesize
+        | Op::Extcodehash
+        | Op::Extcodecopy => {
             Support::Unprovable(Reason::ChainState)
         }
         // Calls that inlining left are of recursive functions; those too large are marked where that is decided.

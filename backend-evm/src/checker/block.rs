@@ -134,6 +134,7 @@ impl Checker<'_> {
         match liveness::remade(self.function(func), value) {
             Some(Remade::Constant(word)) => terms.constant(word),
             Some(Remade::Input(byte)) => terms.op(byte, vec![], 0),
+            Some(Remade::Immutable(place)) => terms.term(TermData::Immutable(place)),
             None => source.words.get(&value).copied().unwrap_or_else(|| self.free(func, terms, value)),
         }
     }
@@ -150,6 +151,7 @@ impl Checker<'_> {
             let offset = match offset {
                 Remade::Constant(word) => terms.constant(word),
                 Remade::Input(byte) => terms.op(byte, vec![], 0),
+                Remade::Immutable(place) => terms.term(TermData::Immutable(place)),
             };
             return terms.op(opcodes::CALLDATALOAD, vec![offset], 0);
         }
@@ -203,7 +205,9 @@ impl Checker<'_> {
                     let [to, from, len] = [to, from, len].map(|arg| self.word(func, source, &mut symbols.terms, arg));
                     let start = symbols.terms.constant(Word::from(start));
                     let from = symbols.terms.op(opcodes::ADD, vec![start, from], 0);
-                    source.trace.record(Effect::Op(opcodes::CODECOPY, vec![to, from, len]), data.opcode.effects());
+                    // In creation code both instructions read the code itself.
+                    let byte = opcodes::meant(opcodes::CODECOPY, self.lowered.creation)?;
+                    source.trace.record(Effect::Op(byte, vec![to, from, len]), data.opcode.effects());
                 }
             }
         }

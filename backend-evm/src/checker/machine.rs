@@ -145,6 +145,7 @@ impl Checker<'_> {
                 return Ok(Stop::Arrived(machine.pc));
             }
             let Some(&byte) = code.get(machine.pc as usize) else { return Err(CheckErrorKind::UnknownOpcode(0)) };
+            let byte = opcodes::meant(byte, self.lowered.creation).ok_or(CheckErrorKind::UnknownOpcode(byte))?;
             machine.pc += 1;
             match byte {
                 opcodes::JUMPDEST => {}
@@ -153,7 +154,11 @@ impl Checker<'_> {
                     let len = u32::from(byte - opcodes::PUSH1) + 1;
                     let bytes = code.get(machine.pc as usize..(machine.pc + len) as usize);
                     let bytes = bytes.ok_or(CheckErrorKind::UnknownOpcode(byte))?;
-                    machine.stack.push(terms.constant(Word::from_be_slice(bytes)));
+                    let place = self.immutable(machine.pc).filter(|_| len == 32);
+                    machine.stack.push(match place {
+                        Some(place) => terms.term(TermData::Immutable(place)),
+                        None => terms.constant(Word::from_be_slice(bytes)),
+                    });
                     machine.pc += len;
                 }
                 opcodes::DUP1..=opcodes::DUP16 => dup(machine, usize::from(byte - opcodes::DUP1) + 1)?,
@@ -208,6 +213,12 @@ impl Checker<'_> {
             }
         }
         Err(CheckErrorKind::Target)
+    }
+
+    /// The immutable that the constructor puts at a position of the emitted code.
+    fn immutable(&self, at: u32) -> Option<u32> {
+        let list = &self.lowered.immutables;
+        list.binary_search_by_key(&at, |&(here, _)| here).ok().map(|found| list[found].1)
     }
 
     fn jumpdest(&self, terms: &Terms, target: Term) -> Result<u32, CheckErrorKind> {

@@ -19,6 +19,8 @@ pub(super) enum TermData {
     Value(Value),
     /// The address in the caller.
     Return,
+    /// The word that the constructor puts at this position of the original code.
+    Immutable(u32),
     /// A word that nothing is known of.
     Unknown(u32),
     /// The result of an instruction without effects. The number counts the writes before it to what it reads.
@@ -92,6 +94,11 @@ impl Terms {
         if pure_opcode(byte).is_some_and(Opcode::is_commutative) {
             args.sort_unstable();
         }
+        if matches!(byte, opcodes::ADDMOD | opcodes::MULMOD)
+            && let Some(summands) = args.get_mut(..2)
+        {
+            summands.sort_unstable();
+        }
         self.term(TermData::Op(byte, args, epoch))
     }
 
@@ -125,6 +132,7 @@ impl Terms {
             TermData::Constant(word) => format!("{word:#x}"),
             TermData::Value(value) => value.to_string(),
             TermData::Return => "ret".to_owned(),
+            TermData::Immutable(place) => format!("immutable {place}"),
             TermData::Unknown(_) => "?".to_owned(),
             TermData::Result(effect, at) => format!("effect{effect}.{at}"),
             TermData::Aside(_, words) => format!("msize+{words}"),

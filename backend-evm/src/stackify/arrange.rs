@@ -40,6 +40,7 @@ impl Scheduler<'_> {
                 Some(price(recipe.gas, recipe.code.len()))
             }
             Slot::Made(Remade::Input(_)) => Some(price(2, 1)),
+            Slot::Made(Remade::Immutable(_)) => Some(price(3, 33)),
             Slot::Label(_) => Some(price(3, 3)),
             Slot::Table(_) => Some(price(3, 33)),
             Slot::Value(value) if self.spills.contains_key(&value) => {
@@ -90,6 +91,7 @@ impl Scheduler<'_> {
         self.emit(match made {
             Remade::Constant(word) => MachineOp::Push(word),
             Remade::Input(byte) => MachineOp::Plain(byte),
+            Remade::Immutable(place) => MachineOp::PushImmutable(place),
         });
     }
 

@@ -3,7 +3,7 @@
 use zvm_ir::{Block, BlockCall, Inst, Opcode, Value};
 
 use super::schedule::Scheduler;
-use super::{Failure, Slot, TemplateSlot, is_exact_edge, same_cycle};
+use super::{Failure, Order, Slot, TemplateSlot, is_exact_edge, same_cycle};
 use crate::liveness::ValueSet;
 use crate::machine::{End, MachineOp};
 use crate::opcodes;
@@ -76,7 +76,7 @@ impl Scheduler<'_> {
         let condition = data.args.first().map(|&arg| self.operand(arg));
         let condition = condition.ok_or_else(|| self.internal("a branch has no condition"))?;
         match self.frame_of_next_round(inst) {
-            Some(mut goal) if self.mode.lazy => {
+            Some(mut goal) if self.order != Order::Early => {
                 self.define_slots(&[condition])?;
                 goal.push(condition);
                 self.arrange_exactly(&goal)?;
@@ -93,7 +93,8 @@ impl Scheduler<'_> {
         let [then, otherwise] = &data.targets[..] else { return Err(self.internal("a branch has two targets")) };
         for target in [then, otherwise] {
             if self.templates[target.block].is_none() {
-                self.templates[target.block] = Some(self.inherited_template(target.block));
+                let template = self.inherited_template(target.block);
+                self.freeze(target.block, template);
             }
         }
         Ok(End::Branch { nonzero: self.label(then.block)?, zero: self.label(otherwise.block)? })
@@ -219,7 +220,7 @@ impl Scheduler<'_> {
             Some(template) => template.clone(),
             None => {
                 let template = self.choose_template(target.block, &sources);
-                self.templates[target.block] = Some(template.clone());
+                self.freeze(target.block, template.clone());
                 template
             }
         };

@@ -79,14 +79,25 @@ pub(crate) struct FunctionCode {
 /// How hard to try, and what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mode {
-    /// Compute values where they are first needed instead of where the IR has them.
-    lazy: bool,
+    /// When values are computed. A block is scheduled in each order, and the cheapest is kept.
+    orders: &'static [Order],
     /// How many states a search may expand.
     budget: usize,
     /// Whether the stack may be put aside beyond the end of memory.
     aside: bool,
     /// What junk left in a frame that must be clean costs, in gas.
     junk: u32,
+}
+
+/// When the values of a block are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Where they are first needed, in expressions that are nested at most this deep.
+    Late(u32),
+    /// In the order of the IR, but as part of the expression that they stand next to.
+    Nested,
+    /// Where the IR has them.
+    Early,
 }
 
 /// Why a function could not be scheduled in a mode.
@@ -180,10 +191,16 @@ struct Done {
 }
 
 fn modes(options: &Options) -> Vec<Mode> {
-    let mode = |lazy, budget, junk| Mode { lazy, budget, aside: false, junk };
+    const LATE: Order = Order::Late(24);
+    let mode = |orders, budget| Mode { orders, budget, aside: false, junk: 3 };
     match options.optimize {
-        Optimize::None => vec![mode(false, 0, 3)],
-        Optimize::Gas | Optimize::Size => vec![mode(true, 150, 3), mode(false, 150, 3)],
+        Optimize::None => vec![mode(&[Order::Early], 0)],
+        // What is best for each block need not be for all: templates are frozen on the way.
+        Optimize::Gas | Optimize::Size => vec![
+            mode(&[LATE, Order::Late(6), Order::Nested, Order::Early], 150),
+            mode(&[LATE], 150),
+            mode(&[Order::Early], 150),
+        ],
     }
 }
 
@@ -251,20 +268,27 @@ fn cost(options: &Options, code: &FunctionCode) -> u64 {
     let mut before: BTreeSet<Label> = BTreeSet::new();
     for (piece, &weight) in code.pieces.iter().zip(&code.weights) {
         before.insert(piece.label);
-        // Going back to an earlier block takes a jump of its own, unless there is nothing else to do on the way.
-        let jump = match piece.end {
-            End::Goto(to) if before.contains(&to) && !piece.code.is_empty() => {
-                &[MachineOp::PushLabel(to), MachineOp::Plain(opcodes::JUMP)][..]
-            }
-            End::Goto(_) | End::Closed | End::Branch { .. } | End::Table(_) => &[],
-        };
-        for inst in piece.code.iter().map(|inst| inst.op).chain(jump.iter().copied()) {
-            let (gas, bytes) = (u64::from(gas(inst)), crate::constant::bytes(inst, options.fork) as u64);
-            total += match options.optimize {
-                Optimize::Size => bytes * 1000 + gas,
-                Optimize::None | Optimize::Gas => gas * 16 * u64::from(weight) + bytes,
-            };
+        total += piece_cost(options, piece, weight, |to| before.contains(&to));
+    }
+    total
+}
+
+/// The expected cost of a block that runs `weight` times. Tells of a label whether it is that of an earlier block.
+fn piece_cost(options: &Options, piece: &Piece, weight: u32, is_before: impl Fn(Label) -> bool) -> u64 {
+    // Going back to an earlier block takes a jump of its own, unless there is nothing else to do on the way.
+    let jump = match piece.end {
+        End::Goto(to) if is_before(to) && !piece.code.is_empty() => {
+            &[MachineOp::PushLabel(to), MachineOp::Plain(opcodes::JUMP)][..]
         }
+        End::Goto(_) | End::Closed | End::Branch { .. } | End::Table(_) => &[],
+    };
+    let mut total = 0;
+    for inst in piece.code.iter().map(|inst| inst.op).chain(jump.iter().copied()) {
+        let (gas, bytes) = (u64::from(gas(inst)), crate::constant::bytes(inst, options.fork) as u64);
+        total += match options.optimize {
+            Optimize::Size => bytes * 1000 + gas,
+            Optimize::None | Optimize::Gas => gas * 16 * u64::from(weight) + bytes,
+        };
     }
     total
 }

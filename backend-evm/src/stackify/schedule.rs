@@ -5,20 +5,29 @@
 //! computed once, before the operands of the root that first needs it. A pending read is computed before a root whose
 //! effects conflict with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::SecondaryMap;
 use zvm_ir::{Block, Effects, Function, Imm, Inst, Opcode, Pc, Value};
 
 use super::shuffle::Plans;
-use super::{Cx, Failure, FunctionCode, Mode, Slot, TemplateSlot, call_returns, is_cold, is_strict, table, weights};
+use super::{
+    Cx, Failure, FunctionCode, Mode, Order, Slot, TemplateSlot, call_returns, is_cold, is_strict, piece_cost, table,
+    weights,
+};
 use crate::liveness::{self, ValueSet, remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
 use crate::opcodes;
 use crate::selection::{Selection, select};
 
-/// Expressions are not nested deeper than this: a deeper one is computed bottom-up.
-const MAX_DEPTH: u32 = 24;
+/// A change of what is pending and remaining.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A value that was pending, with its place.
+    Computed(Value, u32),
+    /// How often a value was to be read before it was.
+    Read(Value, u32),
+}
 
 /// The state of scheduling one function, and within it one block.
 pub(super) struct Scheduler<'a> {
@@ -29,8 +38,14 @@ pub(super) struct Scheduler<'a> {
     next_label: &'a mut u32,
     pub plans: &'a mut Plans,
     pub templates: SecondaryMap<Block, Option<Vec<TemplateSlot>>>,
+    /// The blocks whose templates the current block has frozen.
+    frozen: Vec<Block>,
 
     pub block: Block,
+    /// When the values of the block are computed.
+    pub order: Order,
+    /// In [`Order::Nested`], the values that wait for the instruction that they stand next to.
+    nested: BTreeSet<Value>,
     /// Whether the block can return to the function's caller.
     pub returns: bool,
     /// Whether junk must be cleared away some time.
@@ -45,6 +60,8 @@ pub(super) struct Scheduler<'a> {
     pub remaining: BTreeMap<Value, u32>,
     /// The values not computed yet, with their place in the block.
     pub pending: BTreeMap<Value, u32>,
+    /// What was done to these two in this block, to be undone.
+    journal: Vec<Change>,
     /// How deep the expression of a pending value is.
     depth: BTreeMap<Value, u32>,
     /// Slots below this index are operands in place: they are not moved.
@@ -77,7 +94,10 @@ pub(super) fn run(
         next_label,
         plans,
         templates: SecondaryMap::new(),
+        frozen: Vec::new(),
         block: entry,
+        order: Order::Early,
+        nested: BTreeSet::new(),
         returns: false,
         strict: false,
         leaving: false,
@@ -86,6 +106,7 @@ pub(super) fn run(
         code: Vec::new(),
         remaining: BTreeMap::new(),
         pending: BTreeMap::new(),
+        journal: Vec::new(),
         depth: BTreeMap::new(),
         floor: 0,
         reserved: Vec::new(),
@@ -99,7 +120,7 @@ pub(super) fn run(
         if scheduler.skipped[block] {
             continue;
         }
-        let piece = scheduler.block(block)?;
+        let piece = scheduler.cheapest(block, weights[block])?;
         code.pieces.push(piece);
         code.weights.push(weights[block]);
         code.templates.push((block, scheduler.templates[block].clone().unwrap_or_default()));
@@ -133,6 +154,53 @@ impl Scheduler<'_> {
         remade(self.function, value).map_or(Slot::Value(value), Slot::Made)
     }
 
+    /// Schedules a block in each way that the mode has, and keeps the cheapest.
+    fn cheapest(&mut self, block: Block, weight: u32) -> Result<Piece, Failure> {
+        let orders = self.mode.orders;
+        let label = *self.next_label;
+        let mut best: Option<(u64, Order)> = None;
+        let mut last = Err(self.internal("a mode without a way to schedule"));
+        for &order in orders {
+            self.undo(block, label);
+            self.order = order;
+            last = self.block(block);
+            if let Ok(piece) = &last {
+                let cost = piece_cost(self.cx.options, piece, weight, |_| false);
+                if best.is_none_or(|(known, _)| cost < known) {
+                    best = Some((cost, order));
+                }
+            }
+        }
+        match best {
+            Some((_, order)) if order != self.order => {
+                self.undo(block, label);
+                self.order = order;
+                self.block(block)
+            }
+            _ => last,
+        }
+        .inspect(|_| self.frozen.clear())
+    }
+
+    /// Forgets what scheduling a block has decided for others.
+    fn undo(&mut self, block: Block, label: u32) {
+        *self.next_label = label;
+        for target in self.frozen.drain(..) {
+            self.templates[target] = None;
+        }
+        if let Some(chain) = table::chain(self.cx, block) {
+            for &inner in &chain.inner {
+                self.skipped[inner] = false;
+            }
+        }
+    }
+
+    /// Freezes the template of a block.
+    pub(super) fn freeze(&mut self, block: Block, template: Vec<TemplateSlot>) {
+        self.templates[block] = Some(template);
+        self.frozen.push(block);
+    }
+
     fn block(&mut self, block: Block) -> Result<Piece, Failure> {
         let template = self.templates[block].clone();
         let template = template.ok_or_else(|| self.internal("a block is scheduled before every edge to it"))?;
@@ -152,6 +220,7 @@ impl Scheduler<'_> {
         self.code = Vec::new();
         self.remaining.clear();
         self.pending.clear();
+        self.journal.clear();
         self.depth.clear();
         self.floor = 0;
         self.reserved.clear();
@@ -171,6 +240,7 @@ impl Scheduler<'_> {
         if let Some(chain) = &chain {
             *self.remaining.entry(chain.hash).or_default() += 1;
         }
+        self.nested = if self.order == Order::Nested { self.neighbours(&insts) } else { BTreeSet::new() };
         self.pc = insts.first().and_then(|&inst| self.function.insts[inst].pc);
         self.store_spilled_params(&template)?;
         let mut end = End::Closed;
@@ -198,6 +268,35 @@ impl Scheduler<'_> {
             end_pc,
             cold: is_cold(self.function, block),
         })
+    }
+
+    /// The values that are computed right before the one instruction that uses them, nothing but its other operands in
+    /// between. Calls, edges and returns do not count: they want many words at once.
+    fn neighbours(&self, insts: &[Inst]) -> BTreeSet<Value> {
+        let mut nested = BTreeSet::new();
+        let mut open: Vec<Value> = Vec::new();
+        for &inst in insts {
+            let data = &self.function.insts[inst];
+            let kind = select(data.opcode, data.args.len());
+            if matches!(kind, Selection::Remade | Selection::Alias) {
+                continue;
+            }
+            let args: Vec<Value> = data.args.iter().map(|&arg| self.canonical(arg)).collect();
+            let takes = matches!(kind, Selection::Evm(_) | Selection::Datacopy | Selection::Brif);
+            while let Some(&last) = open.last()
+                && takes
+                && args.contains(&last)
+                && !self.is_shared(last, count(&args, last))
+            {
+                open.pop();
+                nested.insert(last);
+            }
+            match data.result() {
+                Some(result) => open.push(result),
+                None => open.clear(),
+            }
+        }
+        nested
     }
 
     pub(super) fn label(&self, block: Block) -> Result<Label, Failure> {
@@ -268,7 +367,12 @@ impl Scheduler<'_> {
                 .unwrap_or_default();
             self.pending.insert(result, at);
             self.depth.insert(result, depth);
-            if !self.mode.lazy || depth > MAX_DEPTH {
+            let waits = match self.order {
+                Order::Late(limit) => depth <= limit,
+                Order::Nested => self.nested.contains(&result),
+                Order::Early => false,
+            };
+            if !waits {
                 self.depth.insert(result, 0);
                 self.pop_dead();
                 self.define(result)?;
@@ -293,8 +397,9 @@ impl Scheduler<'_> {
         let data = &self.function.insts[inst];
         let effects = data.opcode.effects();
         let mut operands = Vec::new();
-        for arg in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
-            self.single_uses(arg, &mut operands);
+        let args = liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst);
+        for &arg in &args {
+            self.single_uses(arg, count(&args, arg), &mut operands);
         }
         let mut early: Vec<(u32, Value)> = self
             .pending
@@ -315,36 +420,70 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    /// The pending values that will be computed in place as part of `value`.
-    fn single_uses(&self, value: Value, out: &mut Vec<Value>) {
-        if !self.pending.contains_key(&value) || self.is_shared(value) || out.contains(&value) {
+    /// The pending values that will be computed in place as part of `value`, an operand so many times.
+    fn single_uses(&self, value: Value, times: u32, out: &mut Vec<Value>) {
+        if !self.pending.contains_key(&value) || self.is_shared(value, times) || out.contains(&value) {
             return;
         }
         out.push(value);
-        if let Some(def) = self.function.def_inst(value) {
-            for &arg in &self.function.insts[def].args {
-                self.single_uses(self.canonical(arg), out);
-            }
+        let args = self.args_of(value);
+        for &arg in &args {
+            self.single_uses(arg, count(&args, arg), out);
         }
     }
 
-    /// Whether a pending value is needed more than once, or must be stored.
-    fn is_shared(&self, value: Value) -> bool {
-        self.is_needed(value, 1) || self.spills.contains_key(&value)
+    /// Whether a pending value is needed by others than an instruction whose operand it is so many times, or must be
+    /// stored. Otherwise it is computed in place as the first of those operands, and copied for the rest.
+    fn is_shared(&self, value: Value, times: u32) -> bool {
+        self.is_needed(value, times) || self.spills.contains_key(&value)
+    }
+
+    /// The operands of the instruction that makes a value.
+    fn args_of(&self, value: Value) -> Vec<Value> {
+        let def = self.function.def_inst(value);
+        def.map(|def| self.function.insts[def].args.iter().map(|&arg| self.canonical(arg)).collect()).unwrap_or_default()
     }
 
     /// Computes a pending value and leaves it on the stack, or in its spill slot.
     pub(super) fn define(&mut self, value: Value) -> Result<(), Failure> {
-        self.compute(value)?;
+        if self.order == Order::Nested {
+            self.compute_in_parts(value)?;
+        } else {
+            self.compute(value)?;
+        }
         if let Some(&address) = self.spills.get(&value) {
             self.store(address);
         }
         Ok(())
     }
 
+    /// Computes a pending value on top of the stack. If something is out of reach, its largest part is computed first.
+    fn compute_in_parts(&mut self, value: Value) -> Result<(), Failure> {
+        let (stack, reserved) = (self.stack.clone(), self.reserved.clone());
+        let (floor, pc, code, journal) = (self.floor, self.pc, self.code.len(), self.journal.len());
+        let failure = match self.compute(value) {
+            Err(failure @ Failure::OutOfReach { .. }) => failure,
+            done => return done,
+        };
+        (self.stack, self.reserved, self.floor, self.pc) = (stack, reserved, floor, pc);
+        self.code.truncate(code);
+        for change in self.journal.drain(journal..).rev() {
+            match change {
+                Change::Computed(value, at) => drop(self.pending.insert(value, at)),
+                Change::Read(value, count) => drop(self.remaining.insert(value, count)),
+            }
+        }
+        let parts = self.args_of(value).into_iter().filter(|part| self.pending.contains_key(part));
+        let largest = parts.max_by_key(|&part| self.height(Slot::Value(part))).ok_or(failure)?;
+        self.define(largest)?;
+        self.compute_in_parts(value)
+    }
+
     /// Computes a pending value on top of the stack.
     fn compute(&mut self, value: Value) -> Result<(), Failure> {
-        self.pending.remove(&value);
+        if let Some(at) = self.pending.remove(&value) {
+            self.journal.push(Change::Computed(value, at));
+        }
         let inst = self.function.def_inst(value).ok_or_else(|| self.internal("a pending value has no definition"))?;
         let before = core::mem::replace(&mut self.pc, self.function.insts[inst].pc);
         self.operation(inst)?;
@@ -352,19 +491,18 @@ impl Scheduler<'_> {
         Ok(())
     }
 
-    /// The shared pending values in the expression of `value`.
-    fn shared(&self, value: Value, out: &mut Vec<(u32, Value)>) {
+    /// The shared pending values in the expression of `value`, an operand so many times.
+    fn shared(&self, value: Value, times: u32, out: &mut Vec<(u32, Value)>) {
         let Some(&at) = self.pending.get(&value) else { return };
-        if self.is_shared(value) {
+        if self.is_shared(value, times) {
             if !out.contains(&(at, value)) {
                 out.push((at, value));
             }
             return;
         }
-        if let Some(def) = self.function.def_inst(value) {
-            for &arg in &self.function.insts[def].args {
-                self.shared(self.canonical(arg), out);
-            }
+        let args = self.args_of(value);
+        for &arg in &args {
+            self.shared(arg, count(&args, arg), out);
         }
     }
 
@@ -372,9 +510,10 @@ impl Scheduler<'_> {
     /// exchanged, which `commutes` allows.
     pub(super) fn prepare(&mut self, operands: &[Slot], commutes: bool) -> Result<bool, Failure> {
         let mut shared = Vec::new();
+        let mut exchanged = false;
         for &operand in operands {
             if let Slot::Value(value) = operand {
-                self.shared(value, &mut shared);
+                self.shared(value, count(operands, operand), &mut shared);
             }
         }
         shared.sort_unstable();
@@ -383,9 +522,16 @@ impl Scheduler<'_> {
                 self.define(value)?;
             }
         }
+        let mut operands = operands.to_vec();
+        if let (true, [.., below, top]) = (commutes, &mut operands[..])
+            && self.height(*top) > self.height(*below)
+        {
+            core::mem::swap(below, top);
+            exchanged = true;
+        }
         let (floor, reserved) = (self.floor, self.reserved.len());
         let mut ready: Vec<Slot> = Vec::with_capacity(operands.len());
-        for &operand in operands {
+        for &operand in &operands {
             if let Slot::Value(value) = operand
                 && self.pending.contains_key(&value)
             {
@@ -400,7 +546,22 @@ impl Scheduler<'_> {
             }
             ready.push(operand);
         }
-        self.arrange(&ready, commutes)
+        Ok(exchanged != self.arrange(&ready, commutes)?)
+    }
+
+    /// How many words computing a pending slot in place takes at most (Sethi and Ullman); zero if it is there or made.
+    fn height(&self, slot: Slot) -> u32 {
+        let Slot::Value(value) = slot else { return 0 };
+        if !self.pending.contains_key(&value) {
+            return 0;
+        }
+        // Of an operand that comes twice, the second is a copy; so every value is looked at once.
+        let mut args = self.args_of(value);
+        args.sort_unstable();
+        args.dedup();
+        let mut heights: Vec<u32> = args.iter().map(|&arg| self.height(self.operand(arg))).collect();
+        heights.sort_unstable_by(|a, b| b.cmp(a));
+        heights.iter().zip(0..).map(|(&height, at)| height.max(1) + at).max().unwrap_or(1)
     }
 
     /// Emits an instruction: operands, opcode, results.
@@ -411,8 +572,7 @@ impl Scheduler<'_> {
         let mut popped = operands.len();
         match select(data.opcode, args.len()) {
             Selection::Evm(byte) => {
-                let ordering = matches!(data.opcode, Opcode::Ult | Opcode::Slt);
-                let exchanged = self.prepare(&operands, data.opcode.is_commutative() || ordering)?;
+                let exchanged = self.prepare(&operands, commutes(data.opcode))?;
                 self.pc = pc;
                 self.emit(MachineOp::Plain(match byte {
                     opcodes::LT if exchanged => opcodes::GT,
@@ -452,6 +612,7 @@ impl Scheduler<'_> {
         }
         for value in liveness::stack_uses(self.cx.module, self.cx.facts, self.cx.func, inst) {
             if let Some(count) = self.remaining.get_mut(&value) {
+                self.journal.push(Change::Read(value, *count));
                 *count = count.saturating_sub(1);
             }
         }
@@ -487,6 +648,16 @@ impl Scheduler<'_> {
         }
         Ok(operands.len())
     }
+}
+
+/// Whether the first two operands may come in either order, if only by another opcode.
+fn commutes(opcode: Opcode) -> bool {
+    opcode.is_commutative() || matches!(opcode, Opcode::Ult | Opcode::Slt | Opcode::Addmod | Opcode::Mulmod)
+}
+
+/// How often an item is in a list.
+fn count<T: PartialEq + Copy>(items: &[T], item: T) -> u32 {
+    items.iter().filter(|&&other| other == item).count() as u32
 }
 
 /// Whether a read with effects `read` must not be moved after an instruction with effects `write`.

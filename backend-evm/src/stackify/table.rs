@@ -27,7 +27,7 @@ pub(super) struct Chain {
     /// Where each value of the hash leads, in ascending order.
     targets: Vec<Block>,
     /// The blocks that compare further.
-    inner: Vec<Block>,
+    pub inner: Vec<Block>,
 }
 
 /// The comparisons that end `block`, if a table can do them.
@@ -134,7 +134,8 @@ impl Scheduler<'_> {
         }
         for &target in &chain.targets {
             if self.templates[target].is_none() {
-                self.templates[target] = Some(self.inherited_template(target));
+                let template = self.inherited_template(target);
+                self.freeze(target, template);
             }
         }
         let labels: Result<Vec<Label>, Failure> = chain.targets.iter().map(|&target| self.label(target)).collect();

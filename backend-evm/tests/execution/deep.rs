@@ -198,7 +198,7 @@ fn a_program_that_reads_msize_is_refused_only_when_it_must() {
     };
     agree(&module(10), &some_options(), &inputs());
     for fork in Fork::ALL {
-        let options = Options { fork, optimize: Optimize::Gas };
+        let options = Options { fork, ..Options::default() };
         let result = lower(&module(30), &options);
         if fork.reach() > 30 {
             agree(&module(30), &[options], &inputs());

@@ -307,7 +307,7 @@ fn run(seed: u64, modules: usize, shape: impl Fn(&mut Random) -> Shape) {
         let forks = [Fork::London, Fork::Shanghai, Fork::Osaka, Fork::Amsterdam];
         let optimize = [Optimize::None, Optimize::Gas, Optimize::Size];
         let options: Vec<Options> = (0..3)
-            .map(|k| Options { fork: forks[(at + k) % 4], optimize: optimize[k] })
+            .map(|k| Options { fork: forks[(at + k) % 4], optimize: optimize[k], ..Options::default() })
             .filter(|options| match lower(&module, options) {
                 Ok(_) => true,
                 // Only a program that reads MSIZE may be refused.

@@ -134,7 +134,7 @@ pub(crate) fn all_options() -> Vec<Options> {
     let mut all = Vec::new();
     for fork in Fork::ALL {
         for optimize in [Optimize::None, Optimize::Gas, Optimize::Size] {
-            all.push(Options { fork, optimize });
+            all.push(Options { fork, optimize, ..Options::default() });
         }
     }
     all
@@ -143,9 +143,9 @@ pub(crate) fn all_options() -> Vec<Options> {
 /// The oldest, the default and the newest fork, each made cheap in another way.
 pub(crate) fn some_options() -> Vec<Options> {
     vec![
-        Options { fork: Fork::London, optimize: Optimize::None },
-        Options { fork: Fork::Osaka, optimize: Optimize::Gas },
-        Options { fork: Fork::Amsterdam, optimize: Optimize::Size },
+        Options { fork: Fork::London, optimize: Optimize::None, ..Options::default() },
+        Options { fork: Fork::Osaka, optimize: Optimize::Gas, ..Options::default() },
+        Options { fork: Fork::Amsterdam, optimize: Optimize::Size, ..Options::default() },
     ]
 }
 

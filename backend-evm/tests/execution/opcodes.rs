@@ -30,7 +30,7 @@ fn finish(cursor: &mut Cursor<'_>, words: &[Value]) {
 }
 
 fn options() -> Vec<Options> {
-    Fork::ALL.iter().map(|&fork| Options { fork, optimize: Optimize::Gas }).collect()
+    Fork::ALL.iter().map(|&fork| Options { fork, ..Options::default() }).collect()
 }
 
 /// Pairs and triples of corner words: all pairs, and triples with a third word that varies.
@@ -181,7 +181,7 @@ fn keccak_of_words_leaves_memory_as_it_was() {
 #[test]
 fn inputs_of_the_environment() {
     for fork in Fork::ALL {
-        let options = [Options { fork, optimize: Optimize::Gas }];
+        let options = [Options { fork, ..Options::default() }];
         for &opcode in Opcode::ALL {
             let fixed = opcode.info().operands.is_empty() && opcode.effects().has(zvm_ir::Effects::READS_INPUT);
             let blobs = matches!(opcode, Opcode::Blobbasefee) && !fork.has_blobs();

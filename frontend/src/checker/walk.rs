@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zvm_ir::{Block, Opcode, Pc, Word};
 
 use super::terms::{Node, Source, Table, Tables, Term, Terms};
-use crate::decode::{self, Code, Exit, Kind};
+use crate::decode::{self, Code, Exit, Kind, PUSH32};
 use crate::expr::MEMORY;
 use crate::subset::{self, Lowering};
 
@@ -256,6 +256,7 @@ impl Walked<'_> {
                 opcode
             }
             Lowering::Codecopy => Opcode::Datacopy,
+            Lowering::None if byte == PUSH32 => Opcode::Immutable,
             Lowering::None => return None,
         };
         if opcode.is_pure() {
