@@ -14,6 +14,8 @@ use zvm_ir::outcome::{Address, Halt};
 use zvm_ir::passes::BrokenModule;
 use zvm_ir::{InterpError, ParseError, Pc, VerifyError, Word};
 
+use crate::creation::CreationError;
+
 /// An error of the public API.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -225,6 +227,12 @@ pub enum Error {
         /// What it should be.
         expected: &'static str,
     },
+    /// The emitted code does not do what the IR says: an error of the compiler.
+    #[error("the emitted code differs from the IR: {0}")]
+    Emitted(zvm_backend_evm::CheckError),
+    /// The constructor cannot be compiled anew.
+    #[error(transparent)]
+    Creation(#[from] CreationError),
     /// There is no creation code to deploy.
     #[error("{path}: no creation code")]
     NoCreation {
@@ -393,6 +401,8 @@ impl Error {
             Self::OneCall { .. } => "ZV0808",
             Self::NoStep { .. } => "ZV0809",
             Self::NoCreation { .. } => "ZV0715",
+            Self::Emitted(_) => "ZV0506",
+            Self::Creation(_) => "ZV0507",
             Self::ConstructorFailed { .. } => "ZV0911",
             Self::OutOfGas { .. } => "ZV0901",
             Self::EnvRange { .. } => "ZV0902",
@@ -402,6 +412,7 @@ impl Error {
             Self::Interp(InterpError::MemoryLimit { .. }) => "ZV0906",
             Self::Interp(InterpError::CallDepth { .. }) => "ZV0907",
             Self::Interp(InterpError::Foreign { .. }) => "ZV0908",
+            Self::Interp(InterpError::Unfilled { .. }) => "ZV0912",
             Self::Interp(InterpError::Eval { .. } | InterpError::Malformed { .. }) => "ZV0998",
             Self::NoBytecode => "ZV0909",
             Self::NotPrepared(_) => "ZV0910",
@@ -420,14 +431,17 @@ impl Error {
             | Self::Interp(
                 InterpError::StepLimit { .. } | InterpError::MemoryLimit { .. } | InterpError::CallDepth { .. },
             ) => Exit::Limit,
-            Self::CodeSize { .. } | Self::Lift(_) | Self::Lower(_) | Self::Interp(InterpError::Foreign { .. }) => {
-                Exit::Subset
-            }
+            Self::CodeSize { .. }
+            | Self::Lift(_)
+            | Self::Lower(_)
+            | Self::Creation(_)
+            | Self::Interp(InterpError::Foreign { .. } | InterpError::Unfilled { .. }) => Exit::Subset,
             Self::Circuit(error) => circuit_exit(error),
             Self::Proof { source, .. } if source.is_unreadable() => Exit::Usage,
             Self::Proof { .. } => Exit::No,
             // The constructor says no, or the compiler contradicts itself.
             Self::ConstructorFailed { .. }
+            | Self::Emitted(_)
             | Self::Broken(_)
             | Self::StagesDiffer { .. }
             | Self::Interp(InterpError::Eval { .. } | InterpError::Malformed { .. }) => Exit::No,
@@ -511,6 +525,8 @@ impl Error {
             | Self::Parse { .. }
             | Self::Verify { .. }
             | Self::Lower(_)
+            | Self::Emitted(_)
+            | Self::Creation(_)
             | Self::Circuit(_)
             | Self::Interp(_)
             | Self::NotPrepared(_)
@@ -546,6 +562,7 @@ fn interp_pc(error: &InterpError) -> Option<Pc> {
         | InterpError::MemoryLimit { pc }
         | InterpError::CallDepth { pc }
         | InterpError::Foreign { pc, .. }
+        | InterpError::Unfilled { pc }
         | InterpError::Eval { pc, .. }
         | InterpError::Malformed { pc } => *pc,
     }

@@ -37,6 +37,8 @@ pub struct LiftFacts {
     pub report: Report,
     /// Every jump edge that an execution may take.
     pub edges: std::collections::BTreeSet<(Pc, Pc)>,
+    /// Where the compiler's metadata starts, if the code ends with it.
+    pub metadata: Option<Pc>,
 }
 
 impl Program {
@@ -45,10 +47,25 @@ impl Program {
     /// # Errors
     /// When it is outside the subset of the L1 ring, is not valid IR, or no account could hold it.
     pub fn load(input: &Input) -> Result<Self, Error> {
+        Self::load_with(input, false)
+    }
+
+    /// As [`Program::load`], for code whose immutables are not filled in: they stay instructions, and the program can be
+    /// emitted for its constructor to fill in, not executed.
+    ///
+    /// # Errors
+    /// As [`Program::load`]; other placeholders are still refused.
+    pub fn load_template(input: &Input) -> Result<Self, Error> {
+        Self::load_with(input, true)
+    }
+
+    fn load_with(input: &Input, immutables: bool) -> Result<Self, Error> {
         match &input.source {
             Source::Contract(contract) => {
-                let Lifted { module, report, edges, .. } = lift_contract(contract)?;
-                let lifted = Some(LiftFacts { report, edges });
+                check_size(&contract.runtime)?;
+                let options = LiftOptions { immutables, ..lift_options(contract) };
+                let Lifted { module, report, edges, metadata, .. } = lift(&contract.runtime, &options)?;
+                let lifted = Some(LiftFacts { report, edges, metadata });
                 Ok(Self { contract: Some((**contract).clone()), module, lifted, compiled: None })
             }
             Source::Text(text) => {
@@ -72,6 +89,12 @@ impl Program {
     /// The bytecode that the program was lifted from.
     pub fn code(&self) -> Option<&[u8]> {
         self.contract.as_ref().map(|contract| contract.runtime.as_slice())
+    }
+
+    /// The metadata that the bytecode ends with.
+    pub fn metadata(&self) -> Option<&[u8]> {
+        let start = self.lifted.as_ref()?.metadata?;
+        self.code()?.get(start as usize..)
     }
 
     /// The module after the pipeline.
@@ -147,6 +170,15 @@ pub fn check_contract(contract: &Contract) -> Result<Report, Error> {
 fn mnemonic(code: &[u8], pc: Pc) -> String {
     let text = disassembly::around(code, pc, 0).and_then(|(lines, at)| Some(lines.get(at)?.text.clone()));
     text.unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// No more is lifted of creation code than twice what the mainnet takes (EIP-3860).
+pub(crate) fn check_creation_size(code: &[u8]) -> Result<(), Error> {
+    let limit = 4 * CODE_SIZE_LIMIT;
+    if code.len() > limit {
+        return Err(Error::CodeSize { len: code.len(), limit });
+    }
+    Ok(())
 }
 
 fn check_size(code: &[u8]) -> Result<(), Error> {

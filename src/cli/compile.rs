@@ -3,25 +3,28 @@
 //! | file | what |
 //! |---|---|
 //! | `program.zvm` | the IR that is proved, as text |
-//! | `runtime.hex` | the lowered bytecode |
+//! | `runtime.hex` | the lowered bytecode; immutables are zero |
+//! | `runtime.map.json` | for each of its instructions the one of the original that it comes from |
+//! | `creation.hex` | the constructor, which deploys that bytecode; only where creation code is given |
 //! | `circuit.json` | regions, their rows, the plan, the exits that cannot be proved |
 //! | `artifact.zvma` | everything a verifier needs |
 //! | `report.html` | the same for people: figures, regions, IR, listing |
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use zvm::creation::creation;
 use zvm::{Error, Program as Loaded, artifact};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program as Circuit;
 use zvm_backend_circuit::prover::TARGET_ROWS;
 use zvm_backend_circuit::table::{SlotRow, Table};
-use zvm_backend_evm::{Lowered, Options as LowerOptions};
+use zvm_backend_evm::{Fork, Lowered, Optimize, Options as LowerOptions, check};
 
 use super::output::{Output, grouped, write_file};
-use super::{Answer, Failure, Program};
+use super::{Answer, Failure, Program, contract};
 
 /// Arguments of `compile`.
 #[derive(Debug, Args)]
@@ -31,14 +34,81 @@ pub(crate) struct Compile {
     /// The folder to write; made if it does not exist.
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    lowering: Lowering,
+}
+
+/// How the bytecode is made.
+#[derive(Debug, Args)]
+struct Lowering {
+    /// What the bytecode is made cheap in.
+    #[arg(long, value_name = "GOAL", default_value = "gas")]
+    optimize: Goal,
+    /// The fork whose instructions the bytecode may use: london, paris, shanghai, cancun, prague, osaka or amsterdam.
+    #[arg(long, value_name = "FORK", default_value = "osaka")]
+    fork: Fork,
+    /// Whether the metadata that the original ends with comes behind the bytecode.
+    #[arg(long, value_name = "WHAT", default_value = "drop")]
+    metadata: Metadata,
+    /// Prove, block by block, that the bytecode does what the IR says.
+    #[arg(long)]
+    verify: bool,
+}
+
+/// What the bytecode is made cheap in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Goal {
+    /// Execution gas, then bytes.
+    Gas,
+    /// Bytes, then execution gas.
+    Size,
+    /// Nothing: instructions in the order of the IR.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Metadata {
+    /// As it was: explorers find the source by it.
+    Keep,
+    /// Left out.
+    Drop,
+}
+
+impl Lowering {
+    fn options(&self) -> LowerOptions {
+        let optimize = match self.optimize {
+            Goal::Gas => Optimize::Gas,
+            Goal::Size => Optimize::Size,
+            Goal::None => Optimize::None,
+        };
+        LowerOptions { fork: self.fork, optimize, ..LowerOptions::default() }
+    }
+
+    /// The code, if nothing in it differs from the IR or nobody asks.
+    fn checked(&self, lowered: Lowered) -> Result<Lowered, Error> {
+        match self.verify.then(|| check(&lowered)) {
+            Some(Err(errors)) => Err(errors.into_iter().next().map_or(Error::NoBytecode, Error::Emitted)),
+            Some(Ok(())) | None => Ok(lowered),
+        }
+    }
 }
 
 impl Compile {
     pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let about = |error: Error| Failure::about(error, &input);
-        let program = Loaded::load(&input).map_err(about)?;
-        let lowered = program.lowered(&LowerOptions::default()).map_err(about)?;
+        let program = Loaded::load_template(&input).map_err(about)?;
+        let options = self.lowering.options();
+        let mut lowered = program.lowered(&options).and_then(|code| self.lowering.checked(code)).map_err(about)?;
+        if let (Metadata::Keep, Some(metadata)) = (self.lowering.metadata, program.metadata()) {
+            lowered.append(metadata);
+        }
+        let deploys = match contract(&input) {
+            Some(contract) => creation(contract, &lowered, &options).and_then(|code| {
+                code.map(|code| self.lowering.checked(code)).transpose()
+            }),
+            None => Ok(None),
+        };
         let circuit = program.circuit().map_err(about)?;
         let plan = Plan::default_for(&circuit, TARGET_ROWS);
         let file = artifact::of(&circuit, &plan);
@@ -48,6 +118,8 @@ impl Compile {
         std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.display().to_string(), source })?;
         write_file(&folder.join("program.zvm"), circuit.text().as_bytes())?;
         write_file(&folder.join("runtime.hex"), format!("{}\n", hex::encode(&lowered.code)).as_bytes())?;
+        write_file(&folder.join("runtime.map.json"), format!("{:#}\n", source_map(&lowered)).as_bytes())?;
+        let (creation_bytes, creation_problem) = write_creation(&folder.join("creation.hex"), deploys, output)?;
         write_file(&folder.join("circuit.json"), format!("{:#}\n", describe(&circuit, &table)).as_bytes())?;
         write_file(&folder.join("artifact.zvma"), &file.encode())?;
         let report = html(&input.origin, &program, &lowered, &circuit, &table);
@@ -57,6 +129,12 @@ impl Compile {
         let mut text = String::new();
         let of = original.map(|len| format!(" (original {})", grouped(len as u64))).unwrap_or_default();
         let _ = writeln!(text, "bytecode  {} bytes{of}", grouped(lowered.code.len() as u64));
+        if let Some(bytes) = creation_bytes {
+            let _ = writeln!(text, "creation  {} bytes", grouped(bytes as u64));
+        }
+        if self.lowering.verify {
+            let _ = writeln!(text, "verified  {} blocks do what the IR says", grouped(lowered.blocks.len() as u64));
+        }
         let _ = writeln!(
             text,
             "circuit   {} regions, {} slots in a step of {} rows, {} field elements between steps",
@@ -74,6 +152,9 @@ impl Compile {
             json!({
                 "runtime_bytes": original,
                 "lowered_bytes": lowered.code.len(),
+                "creation_bytes": creation_bytes,
+                "creation_problem": creation_problem,
+                "verified_blocks": self.lowering.verify.then_some(lowered.blocks.len()),
                 "rows_per_step": table.rows_per_step,
                 "slots": slots(&table),
                 "arity": table.arity,
@@ -82,6 +163,48 @@ impl Compile {
         })?;
         Ok(Answer::Yes)
     }
+}
+
+/// Writes the creation code, if there is any; gives its length, or why the constructor is not compiled. A file of an earlier
+/// program does not stay.
+fn write_creation(
+    path: &Path,
+    deploys: Result<Option<Lowered>, Error>,
+    output: &Output,
+) -> Result<(Option<usize>, Option<String>), Failure> {
+    match deploys {
+        Ok(Some(code)) => {
+            write_file(path, format!("{}\n", hex::encode(&code.code)).as_bytes())?;
+            return Ok((Some(code.code.len()), None));
+        }
+        // Broken code is not a reason to go on without it.
+        Err(error @ Error::Emitted(_)) => return Err(error.into()),
+        Ok(None) | Err(_) => {}
+    }
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::Io { path: path.display().to_string(), source }.into());
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let problem = deploys.err().map(|error| format!("{}: {error}", error.code()));
+    if let Some(problem) = &problem {
+        output.warn(&format!("no creation code: {problem}"));
+    }
+    Ok((None, problem))
+}
+
+/// Where each instruction comes from, as a document: `[position here, position in the original]`, each until the next.
+fn source_map(lowered: &Lowered) -> Value {
+    let pairs = |list: &[(u32, u32)]| list.iter().map(|&(here, there)| json!([here, there])).collect::<Value>();
+    let data = lowered.data.iter().map(|data| json!([data.start, data.len]));
+    json!({
+        "fork": lowered.fork.name(),
+        "code_bytes": lowered.code_len(),
+        "map": pairs(&lowered.source_map),
+        "immutables": pairs(&lowered.immutables),
+        "data": data.collect::<Value>(),
+    })
 }
 
 fn slots(table: &Table) -> Value {
