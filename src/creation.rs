@@ -3,7 +3,9 @@
 //! The data of a transaction that creates a contract is the creation code with the constructor's arguments behind it. That is
 //! what a lifted constructor has as calldata (`LiftOptions::creation`), so the IR reads the arguments behind the old code.
 //! They lie behind the new code instead, at a distance known once that code is emitted: it is emitted again until the
-//! distance that it assumes is its own.
+//! distance that it assumes is its own. A place that is computed from the arguments, as that of a string, must lie behind the
+//! code: where it does not, or is 2^255 bytes away, which no encoder writes, the original would read its own code (or zeros),
+//! and the new code traps.
 //!
 //! A constructor ends by copying the runtime code to memory, putting immutables into it, and returning it. Each return must
 //! be of that form, seen in one block; it then returns the lowered runtime code, with the same words at the places where
@@ -14,7 +16,9 @@ use std::collections::BTreeMap;
 use zvm_backend_evm::{Lowered, Optimize, Options, lower};
 use zvm_frontend::{LiftOptions, lift};
 use zvm_ir::passes::{self, Goal};
-use zvm_ir::{Block, Data, Function, Imm, Inst, InstData, Module, Opcode, Pc, Type, Value, Word};
+use zvm_ir::{
+    Block, BlockCall, Data, Function, Imm, Inst, InstData, Module, Opcode, Pc, TrapCode, Type, Value, Word,
+};
 
 use crate::error::Error;
 use crate::input::Contract;
@@ -65,8 +69,10 @@ pub fn creation(contract: &Contract, runtime: &Lowered, options: &Options) -> Re
     crate::program::check_creation_size(old)?;
     let mut module = lift(old, &LiftOptions { creation: true, ..LiftOptions::default() })?.module;
     deploy_instead(&mut module, old, &contract.runtime, runtime)?;
-    copy_known_code(&mut module, old)?;
+    copy_known_code(&mut module, old);
     passes::optimize(&mut module, &passes::Options { goal: Goal::Evm, ..passes::Options::default() })?;
+    // What is known only now.
+    copy_known_code(&mut module, old);
     // It runs once: its bytes cost more than its gas.
     let optimize = if options.optimize == Optimize::None { Optimize::None } else { Optimize::Size };
     let options = Options { optimize, creation: true, ..*options };
@@ -88,11 +94,27 @@ pub fn creation(contract: &Contract, runtime: &Lowered, options: &Options) -> Re
     }
 }
 
+/// How deep expressions of constants are computed.
+const DEPTH: u32 = 8;
+
+/// The constant that a value is.
+fn constant(function: &Function, value: Value, depth: u32) -> Option<Word> {
+    let data = &function.insts[function.def_inst(value)?];
+    if let (Opcode::Iconst, Imm::Word(word)) = (data.opcode, data.imm) {
+        return Some(word);
+    }
+    if depth == 0 || !data.opcode.is_pure() || data.opcode == Opcode::KeccakWords {
+        return None;
+    }
+    let args: Option<Vec<Word>> = data.args.iter().map(|&arg| constant(function, arg, depth - 1)).collect();
+    zvm_ir::eval(data.opcode, data.imm, &args?, Some(function.ty(value))).ok()
+}
+
 /// A value as a constant distance from another, or from nothing.
 fn distance(function: &Function, mut value: Value) -> (Option<Value>, Word) {
     let mut sum = Word::ZERO;
     loop {
-        if let Some(word) = function.constant(value) {
+        if let Some(word) = constant(function, value, DEPTH) {
             return (None, sum.wrapping_add(word));
         }
         let Some(inst) = function.def_inst(value) else { return (Some(value), sum) };
@@ -112,7 +134,10 @@ fn distance(function: &Function, mut value: Value) -> (Option<Value>, Word) {
 /// The known bytes of its own code that an instruction copies to memory.
 fn copied<'a>(function: &Function, data: &InstData, old: &'a [u8]) -> Option<&'a [u8]> {
     let (Opcode::Calldatacopy, &[_, from, len]) = (data.opcode, data.args.as_slice()) else { return None };
-    let small = |value| function.constant(value).and_then(|word| usize::try_from(word).ok());
+    let small = |value| match distance(function, value) {
+        (None, word) => usize::try_from(word).ok(),
+        (Some(_), _) => None,
+    };
     let (from, len) = (small(from)?, small(len)?);
     old.get(from..from.checked_add(len)?)
 }
@@ -147,7 +172,7 @@ fn deploy_instead(module: &mut Module, old: &[u8], old_runtime: &[u8], runtime: 
 fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Option<BTreeMap<u64, Value>> {
     let (&last, insts) = function.blocks[block].insts.split_last()?;
     let &[start, len] = function.insts[last].args.as_slice() else { return None };
-    if function.constant(len) != Some(Word::from(runtime.len())) {
+    if distance(function, len) != (None, Word::from(runtime.len())) {
         return None;
     }
     let start = distance(function, start);
@@ -201,30 +226,23 @@ fn return_new(
     writer.push(Opcode::Return, Imm::None, &[zero, len], None);
 }
 
-/// Copies of known parts of the code are copies of data: the code itself is another now.
-fn copy_known_code(module: &mut Module, old: &[u8]) -> Result<(), Error> {
+/// Copies of known parts of the code become copies of data: the code itself is another now.
+fn copy_known_code(module: &mut Module, old: &[u8]) {
     let mut segments: BTreeMap<Vec<u8>, Data> = BTreeMap::new();
     for function in module.funcs.values_mut() {
         for block in function.layout.clone() {
             for at in 0..function.blocks[block].insts.len() {
                 let inst = function.blocks[block].insts[at];
-                let data = &function.insts[inst];
-                let pc = data.pc;
-                if let Some(bytes) = copied(function, data, old) {
+                if let Some(bytes) = copied(function, &function.insts[inst], old) {
                     let segment = *segments.entry(bytes.to_vec()).or_insert_with(|| module.data.push(bytes.to_vec()));
                     let zero = zero_before(function, block, inst);
                     let data = &mut function.insts[inst];
                     (data.opcode, data.imm) = (Opcode::Datacopy, Imm::Data(segment));
                     data.args[1] = zero;
-                } else if data.opcode == Opcode::Calldatacopy
-                    && !data.args.get(1).is_some_and(|&from| is_behind(function, from, old.len() as u64))
-                {
-                    return Err(CreationError::OwnCode { pc }.into());
                 }
             }
         }
     }
-    Ok(())
 }
 
 /// Appends a zero to the instructions before `inst`; gives it.
@@ -245,15 +263,11 @@ fn zero_before(function: &mut Function, block: Block, inst: Inst) -> Value {
     function.insts[zero].results[0]
 }
 
-/// Whether an offset is a constant behind the old code.
-fn is_behind(function: &Function, from: Value, old_len: u64) -> bool {
-    function.constant(from).is_some_and(|word| word >= Word::from(old_len))
-}
-
 /// Reads behind the old code become reads behind code of another length.
 fn move_arguments(module: &mut Module, old_len: u64, new_len: u64) -> Result<(), Error> {
     for function in module.funcs.values_mut() {
         for block in function.layout.clone() {
+            let mut block = block;
             let insts = core::mem::take(&mut function.blocks[block].insts);
             for inst in insts {
                 let InstData { opcode, args, pc, .. } = function.insts[inst].clone();
@@ -264,16 +278,19 @@ fn move_arguments(module: &mut Module, old_len: u64, new_len: u64) -> Result<(),
                 };
                 let mut writer = Writer { function, block, pc };
                 if let Some(at) = from {
-                    let Some(word) = args.get(at).and_then(|&from| writer.function.constant(from)) else {
-                        return Err(CreationError::OwnCode { pc }.into());
+                    let (old_end, new_end) = (Word::from(old_len), Word::from(new_len));
+                    let moved = match args.get(at).map(|&from| (from, distance(writer.function, from))) {
+                        // No calldata is as long as 2^64 bytes.
+                        Some((_, (None, word))) if word >= old_end => {
+                            writer.constant((word - old_end).saturating_add(new_end))
+                        }
+                        Some((from, (Some(_), base))) if base >= old_end && base < Word::from(u32::MAX) => {
+                            writer.behind(from, old_end, new_end)
+                        }
+                        _ => return Err(CreationError::OwnCode { pc }.into()),
                     };
-                    if word < Word::from(old_len) {
-                        return Err(CreationError::OwnCode { pc }.into());
-                    }
-                    // No calldata is as long as 2^64 bytes.
-                    let word = word.saturating_sub(Word::from(old_len)).saturating_add(Word::from(new_len));
-                    let from = writer.constant(word);
-                    writer.function.insts[inst].args[at] = from;
+                    block = writer.block;
+                    writer.function.insts[inst].args[at] = moved;
                 } else if let (Opcode::Calldatasize, Some(&result)) =
                     (opcode, writer.function.insts[inst].results.first())
                 {
@@ -305,6 +322,32 @@ impl Writer<'_> {
         let inst = self.function.create_inst(data, ty.as_slice());
         self.function.blocks[self.block].insts.push(inst);
         self.function.insts[inst].results.first().copied().unwrap_or(Value::from_u32(0))
+    }
+
+    /// The place behind the new code that is as far from its end as `from` is from that of the old; traps where that is no
+    /// place that an encoder writes. What follows goes to another block.
+    fn behind(&mut self, from: Value, old_end: Word, new_end: Word) -> Value {
+        let old_end = self.constant(old_end);
+        let distance = self.push(Opcode::Wsub, Imm::None, &[from, old_end], Some(Type::WORD));
+        let most = self.constant(Word::MAX >> 1);
+        let far = self.push(Opcode::Ult, Imm::None, &[most, distance], Some(Type::BOOL));
+        let (trap, rest) = (self.function.create_block(), self.function.create_block());
+        let call = |block| BlockCall { block, args: Vec::new() };
+        let branch = InstData {
+            opcode: Opcode::Brif,
+            imm: Imm::None,
+            args: vec![far],
+            targets: vec![call(trap), call(rest)],
+            results: Vec::new(),
+            pc: self.pc,
+        };
+        let branch = self.function.create_inst(branch, &[]);
+        self.function.blocks[self.block].insts.push(branch);
+        self.block = trap;
+        self.push(Opcode::Trap, Imm::Trap(TrapCode::Invalid), &[], None);
+        self.block = rest;
+        let new_end = self.constant(new_end);
+        self.push(Opcode::Wadd, Imm::None, &[distance, new_end], Some(Type::WORD))
     }
 
     fn constant(&mut self, word: Word) -> Value {
