@@ -162,14 +162,23 @@ fn deploy_instead(module: &mut Module, old: &[u8], old_runtime: &[u8], runtime: 
     for (func, block) in returns {
         let function = &mut module.funcs[func];
         let pc = function.terminator(block).and_then(|inst| function.insts[inst].pc);
-        let filled = returned(function, block, old, old_runtime).ok_or(CreationError::Return { pc })?;
-        return_new(function, block, segment, old_runtime, runtime, &filled);
+        let returned = returned(function, block, old, old_runtime).ok_or(CreationError::Return { pc })?;
+        return_new(function, block, segment, old_runtime, runtime, &returned.filled);
+        function.blocks[block].insts.retain(|inst| !returned.unread.contains(inst));
     }
     Ok(())
 }
 
-/// If a block copies the runtime code to memory, writes words into it and returns it: those words by their places.
-fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Option<BTreeMap<u64, Value>> {
+/// How a block returns the runtime code.
+struct Returned {
+    /// The words that it writes into the code, by their places.
+    filled: BTreeMap<u64, Value>,
+    /// The instructions that put the code into memory, if only the return can read it there.
+    unread: Vec<Inst>,
+}
+
+/// If a block copies the runtime code to memory, writes words into it and returns it: how.
+fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Option<Returned> {
     let (&last, insts) = function.blocks[block].insts.split_last()?;
     let &[start, len] = function.insts[last].args.as_slice() else { return None };
     if distance(function, len) != (None, Word::from(runtime.len())) {
@@ -182,9 +191,12 @@ fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Op
     };
     let copy = insts.iter().rposition(is_copy)?;
     let mut filled = BTreeMap::new();
+    let mut unread = vec![insts[copy]];
+    let mut is_read = false;
     for &inst in &insts[copy + 1..] {
         let data = &function.insts[inst];
         let effects = data.opcode.effects();
+        is_read |= effects.has(zvm_ir::Effects::READS_MEMORY);
         if !effects.has(zvm_ir::Effects::WRITES_MEMORY) && !effects.has(zvm_ir::Effects::CALLS) {
             continue;
         }
@@ -196,9 +208,13 @@ fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Op
             return None;
         }
         filled.insert(place, word);
+        unread.push(inst);
+    }
+    if is_read {
+        unread.clear();
     }
     let apart = filled.keys().zip(filled.keys().skip(1)).all(|(a, b)| b - a >= 32);
-    apart.then_some(filled)
+    apart.then_some(Returned { filled, unread })
 }
 
 /// Puts a return of the new code in the place of that of the old.

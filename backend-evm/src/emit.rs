@@ -96,7 +96,7 @@ impl Lowered {
 
 /// Emits a program.
 pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: &Options) -> Lowered {
-    let (placed, tables) = layout::layout(&program);
+    let (placed, tables) = layout::layout(&program, options.optimize);
     let pieces = with_jumps(&placed);
     let mut jumped: BTreeSet<Label> = BTreeSet::new();
     let mut segments: BTreeSet<Data> = BTreeSet::new();
@@ -166,11 +166,12 @@ fn finish(
         .collect();
     let mut blocks = Vec::new();
     for (placed, &(start, end)) in placed.iter().zip(&ranges) {
-        if let Some(func) = placed.func
-            && let Some((block, template)) = templates.get(&(func, placed.index))
-        {
-            let function = module.funcs[func].name.clone();
-            blocks.push(BlockInfo { func, block: *block, function, start, end, template: template.clone() });
+        let own = placed.func.map(|func| (func, placed.index));
+        for (func, index) in own.into_iter().chain(placed.twins.iter().copied()) {
+            if let Some((block, template)) = templates.get(&(func, index)) {
+                let function = module.funcs[func].name.clone();
+                blocks.push(BlockInfo { func, block: *block, function, start, end, template: template.clone() });
+            }
         }
     }
     let instructions = code.len() as u32;

@@ -1,11 +1,14 @@
-//! Block layout: jumps to empty blocks go to where those go, hot paths fall through, cold blocks come last.
+//! Block layout: jumps to empty blocks go to where those go, blocks with the same code are one, hot paths fall through, cold
+//! blocks come last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use zvm_ir::Func;
 
-use crate::machine::{End, Label, Piece, Table};
+use crate::machine::{End, Label, MachineOp, Piece, Table};
 use crate::stackify::{FunctionCode, Program};
+use crate::{Optimize, opcodes};
 
 /// A piece in its place.
 #[derive(Clone, Debug)]
@@ -16,13 +19,20 @@ pub(crate) struct Placed {
     pub index: usize,
     /// Its code.
     pub piece: Piece,
+    /// Other blocks that this is the code of, by function and index.
+    pub twins: Vec<(Func, usize)>,
 }
 
 /// Orders the pieces of a program. Pieces that only go elsewhere disappear. Gives the jump tables too, as they are then.
-pub(crate) fn layout(program: &Program) -> (Vec<Placed>, BTreeMap<Table, Vec<Label>>) {
+pub(crate) fn layout(program: &Program, optimize: Optimize) -> (Vec<Placed>, BTreeMap<Table, Vec<Label>>) {
     let entries: BTreeSet<Label> =
         program.functions.iter().filter_map(|code| code.pieces.first()).map(|piece| piece.label).collect();
-    let threads = threads(&program.functions, &entries);
+    let mut threads = threads(&program.functions, &entries);
+    let twins = if optimize == Optimize::None {
+        BTreeMap::new()
+    } else {
+        merge(&program.functions, &entries, &mut threads, optimize)
+    };
     let follow = |label: Label| threads.get(&label).copied().unwrap_or(label);
     let mut hot = Vec::new();
     let mut cold = Vec::new();
@@ -38,7 +48,8 @@ pub(crate) fn layout(program: &Program) -> (Vec<Placed>, BTreeMap<Table, Vec<Lab
         }
         let keep: Vec<bool> = pieces.iter().map(|piece| !threads.contains_key(&piece.label)).collect();
         for index in order(&pieces, &keep, &code.weights) {
-            let placed = Placed { func: code.func, index, piece: pieces[index].clone() };
+            let twins = twins.get(&pieces[index].label).cloned().unwrap_or_default();
+            let placed = Placed { func: code.func, index, piece: pieces[index].clone(), twins };
             // A cold piece that follows the piece it belongs to stays there.
             let falls = |previous: &Placed| match previous.piece.end {
                 End::Closed | End::Table(_) => false,
@@ -86,6 +97,68 @@ fn threads(functions: &[FunctionCode], entries: &BTreeSet<Label>) -> BTreeMap<La
     ends
 }
 
+/// Leads from each piece to one before it that does the same, function entries excepted: where gas matters only among those
+/// that end badly. Gives for each piece that stands for others which those are.
+fn merge(
+    functions: &[FunctionCode],
+    entries: &BTreeSet<Label>,
+    threads: &mut BTreeMap<Label, Label>,
+    optimize: Optimize,
+) -> BTreeMap<Label, Vec<(Func, usize)>> {
+    let mut merged: BTreeMap<Label, (Func, usize)> = BTreeMap::new();
+    loop {
+        let follow = |label: Label| threads.get(&label).copied().unwrap_or(label);
+        let mut known: HashMap<(Vec<MachineOp>, End), Label> = HashMap::new();
+        let mut found: Vec<(Label, Label, Func, usize)> = Vec::new();
+        for code in functions {
+            let Some(func) = code.func else { continue };
+            for (index, piece) in code.pieces.iter().enumerate() {
+                if entries.contains(&piece.label)
+                    || threads.contains_key(&piece.label)
+                    || !(piece.cold || optimize == Optimize::Size)
+                    || piece.code.iter().any(|inst| matches!(inst.op, MachineOp::Mark(_)))
+                {
+                    continue;
+                }
+                let end = match piece.end {
+                    End::Goto(to) => End::Goto(follow(to)),
+                    End::Branch { nonzero, zero } => End::Branch { nonzero: follow(nonzero), zero: follow(zero) },
+                    end @ (End::Closed | End::Table(_)) => end,
+                };
+                let ops = piece.code.iter().map(|inst| match inst.op {
+                    MachineOp::PushLabel(label) => MachineOp::PushLabel(follow(label)),
+                    op => op,
+                });
+                match known.entry((ops.collect(), end)) {
+                    Entry::Occupied(first) => found.push((piece.label, *first.get(), func, index)),
+                    Entry::Vacant(first) => drop(first.insert(piece.label)),
+                }
+            }
+        }
+        if found.is_empty() {
+            break;
+        }
+        for (label, first, func, index) in found {
+            threads.values_mut().filter(|to| **to == label).for_each(|to| *to = first);
+            threads.insert(label, first);
+            merged.insert(label, (func, index));
+        }
+    }
+    let mut twins: BTreeMap<Label, Vec<(Func, usize)>> = BTreeMap::new();
+    for (label, place) in merged {
+        if let Some(&first) = threads.get(&label) {
+            twins.entry(first).or_default().push(place);
+        }
+    }
+    twins
+}
+
+/// Whether a branch at the end of the code can be turned around for nothing.
+fn is_turned(piece: &Piece) -> bool {
+    let last = piece.code.last().map(|inst| inst.op);
+    matches!(last, Some(MachineOp::Plain(opcodes::EQ | opcodes::SUB | opcodes::XOR | opcodes::ISZERO)))
+}
+
 /// The order of a function's pieces: chains along the likelier successor; cold pieces only where nothing else can follow.
 fn order(pieces: &[Piece], keep: &[bool], weights: &[u32]) -> Vec<usize> {
     let by_label: BTreeMap<Label, usize> = pieces.iter().enumerate().map(|(at, piece)| (piece.label, at)).collect();
@@ -118,7 +191,11 @@ fn order(pieces: &[Piece], keep: &[bool], weights: &[u32]) -> Vec<usize> {
                     let (taken, fallen) = (free(nonzero), free(zero));
                     let likely = |at: Option<usize>| at.filter(|&at| !pieces[at].cold);
                     match (likely(taken), likely(fallen)) {
-                        (Some(a), Some(b)) if weight(weights, a) > weight(weights, b) => Some(a),
+                        // Falling through where the condition holds takes an ISZERO, jumping there a JUMPDEST, which
+                        // costs less.
+                        (Some(a), Some(b)) if weight(weights, a) > weight(weights, b) && is_turned(&pieces[at]) => {
+                            Some(a)
+                        }
                         (_, Some(b)) => Some(b),
                         (Some(a), None) => Some(a),
                         (None, None) => fallen.or(taken).filter(|&at| incoming[at] == 1),

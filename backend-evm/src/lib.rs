@@ -1,7 +1,7 @@
 //! Lowers ZVM IR to EVM bytecode.
 //!
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
-//! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial parameters) →
+//! what needs scratch memory) → [`exits`] (short ends for each path) → [`sums`] (what loops compare) → [`normal`] (no critical edges, no trivial parameters) →
 //! [`shared`] (long constants used often, for size) →
 //! [`liveness`] → [`stackify`] (values
 //! to stack slots) → [`layout`] (block order, fall-through, cold blocks last) → [`emit`] (addresses, constants, data).
@@ -27,6 +27,7 @@ pub mod opcodes;
 mod selection;
 mod shared;
 mod stackify;
+mod sums;
 
 use zvm_ir::{Module, Opcode, Pc, VerifyError};
 
@@ -148,6 +149,9 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     let mut legal = legalize::legalize(module, &plan, options)?;
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
+    }
+    if options.optimize != Optimize::None {
+        legal.funcs.values_mut().for_each(sums::compare_sums);
     }
     let legal = normal::normalize(&legal);
     let mut short = legal.clone();

@@ -21,7 +21,7 @@ impl fmt::Display for Label {
 pub(crate) struct Table(pub u32);
 
 /// One machine instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum MachineOp {
     /// An opcode without immediate.
     Plain(u8),
@@ -51,7 +51,7 @@ pub(crate) struct MachineInst {
 }
 
 /// How a piece of code ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     /// With an instruction that does not come back here: a halt, a jump to a computed address.
     Closed,
