@@ -10,6 +10,7 @@
 //! cargo bench --bench compute_gas -- --only weth      contracts whose name has a part, with functions
 //! cargo bench --bench compute_gas -- --kinds          where the gas goes, by kind of instruction
 //! cargo bench --bench compute_gas -- --list           the figures of each contract
+//! cargo bench --bench compute_gas -- --peers          legacy code, lowered, against what solc makes via IR
 //! ```
 
 #[expect(dead_code, reason = "shared with the tests of agreement, which need more of it")]
@@ -23,8 +24,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use calls::{Generator, of_interface};
@@ -32,7 +33,7 @@ use clap::Parser;
 use zvm::evm::{Evm, Execution, Trace};
 use zvm::executors::{Run, difference};
 use zvm::{Call, Contract, Error, Exit, Input, Program, Source, State};
-use zvm_backend_evm::{Optimize, Options, opcodes};
+use zvm_backend_evm::{Optimize, Options, ScheduleFacts, opcodes};
 use zvm_ir::Halt;
 
 /// A call that needs more gas is not made.
@@ -50,6 +51,10 @@ struct Arguments {
     /// Show where the gas goes, by kind of instruction.
     #[arg(long)]
     kinds: bool,
+    /// Compare with via-IR: contracts of the corpus that solc compiled both ways, the lowered code of the legacy way
+    /// against the original of the other, on the same calls.
+    #[arg(long)]
+    peers: bool,
     /// Print the lowered code, with the blocks of the IR and their templates.
     #[arg(long)]
     listing: bool,
@@ -145,6 +150,7 @@ struct Measured {
     functions: BTreeMap<String, Pair>,
     kinds: BTreeMap<&'static str, Pair>,
     compile: Duration,
+    schedule: ScheduleFacts,
 }
 
 enum Answer {
@@ -164,6 +170,9 @@ fn main() -> ExitCode {
     let wanted = |path: &PathBuf| arguments.only.as_deref().is_none_or(|part| name(path).contains(part));
     files.retain(wanted);
     files.sort();
+    if arguments.peers {
+        return compare_peers(&files, &arguments);
+    }
     let (next, answers) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -213,10 +222,10 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
     let record: serde_json::Value = serde_json::from_slice(&json).map_err(|error| other(error.to_string()))?;
     let input = Input::parse(&path.display().to_string(), json, None)?;
     let Source::Contract(contract) = &input.source else { return Err(other("not a contract".to_owned())) };
-    let started = Instant::now();
+    let started = cpu_time();
     let program = Program::load(&input)?;
     let lowered = program.lowered(&Options { optimize: arguments.optimize, ..Options::default() })?;
-    let compile = started.elapsed();
+    let compile = cpu_time().saturating_sub(started);
     if arguments.listing {
         println!("{}", lowered.listing());
     }
@@ -232,12 +241,13 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
         functions: BTreeMap::new(),
         kinds: BTreeMap::new(),
         compile,
+        schedule: lowered.schedule(),
     };
     let codes = [contract.runtime.as_slice(), lowered.code.as_slice()];
     let executors = codes.map(|code| Evm::new(code).with_gas_limit(GAS_LIMIT));
     let mut generator = Generator::new(contract.runtime.len() as u64);
     let mut state = State::default();
-    for at in 0..calls(contract, arguments) {
+    for at in 0..calls_of(contract, arguments) {
         let call = match &contract.abi {
             Some(abi) => of_interface(&mut generator, abi, at),
             None => generator.unknown(),
@@ -269,13 +279,21 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
     Ok(measured)
 }
 
+/// CPU time of this thread so far; wall time where the system does not tell.
+fn cpu_time() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    nanos.map_or_else(|| START.elapsed(), Duration::from_nanos)
+}
+
 fn run_of(execution: &Execution) -> Run {
     let Execution { outcome, changes, gas } = execution.clone();
     Run { outcome, changes: Some(changes), gas: Some(gas), rows: None }
 }
 
 /// How many calls to make.
-fn calls(contract: &Contract, arguments: &Arguments) -> usize {
+fn calls_of(contract: &Contract, arguments: &Arguments) -> usize {
     let functions = contract.abi.as_ref().map_or(0, |abi| abi.functions().count());
     (functions * arguments.calls).max(60)
 }
@@ -315,6 +333,70 @@ fn kinds(code: &[u8], trace: &Trace) -> BTreeMap<&'static str, u64> {
         *kinds.entry(kind).or_default() += gas as u64 * count;
     }
     kinds
+}
+
+/// For each contract that solc compiled via IR and the legacy way: compute gas of the legacy code, of that code lowered, and
+/// of the via-IR code, over the calls that return the same in both originals.
+fn compare_peers(files: &[PathBuf], arguments: &Arguments) -> ExitCode {
+    type Key = (String, String);
+    let mut ways: BTreeMap<Key, [Vec<Box<Contract>>; 2]> = BTreeMap::new();
+    for path in files {
+        let Ok(json) = std::fs::read(path) else { continue };
+        let Ok(record) = serde_json::from_slice::<serde_json::Value>(&json) else { continue };
+        let Ok(Input { source: Source::Contract(contract), .. }) = Input::parse(&name(path), json, None) else { continue };
+        let way = match Class::of(&record, &contract.runtime) {
+            Class::Legacy => 0,
+            Class::ViaIr => 1,
+            Class::Unoptimised | Class::Vyper | Class::Other => continue,
+        };
+        let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        ways.entry((text("family"), text("name"))).or_default()[way].push(contract);
+    }
+    println!("| contract | calls | lowered / legacy | via-IR / legacy | lowered / via-IR |\n|---|--:|--:|--:|--:|");
+    let mut ratios = Vec::new();
+    for ((_, name), [legacy, via_ir]) in &ways {
+        for (legacy, via_ir) in legacy.iter().flat_map(|a| via_ir.iter().map(move |b| (a, b))) {
+            let Some((calls, [old, new, peer])) = peers(legacy, via_ir, arguments) else { continue };
+            let ratio = |a: u64, b: u64| a as f64 / b.max(1) as f64;
+            let row = [ratio(new, old), ratio(peer, old), ratio(new, peer)];
+            println!("| {name} | {calls} | {:.3} | {:.3} | {:.3} |", row[0], row[1], row[2]);
+            ratios.push(row);
+        }
+    }
+    let mean = |at: usize| geometric_mean(ratios.iter().map(|row| row[at]));
+    println!("| geometric mean | | {:.3} | {:.3} | {:.3} |", mean(0), mean(1), mean(2));
+    ExitCode::SUCCESS
+}
+
+/// How many calls both originals answer alike, and the compute gas of the legacy code, of it lowered, and of the via-IR
+/// code. `None` where fewer than ten return.
+fn peers(legacy: &Contract, via_ir: &Contract, arguments: &Arguments) -> Option<(usize, [u64; 3])> {
+    let input = Input { origin: String::new(), source: Source::Contract(Box::new(legacy.clone())) };
+    let options = Options { optimize: arguments.optimize, ..Options::default() };
+    let lowered = Program::load(&input).and_then(|program| program.lowered(&options)).ok()?;
+    let codes = [&legacy.runtime, &lowered.code, &via_ir.runtime];
+    let executors = codes.map(|code| Evm::new(code).with_gas_limit(GAS_LIMIT));
+    let abi = legacy.abi.as_ref()?;
+    let mut generator = Generator::new(legacy.runtime.len() as u64);
+    let (mut state, mut calls, mut gas) = (State::default(), 0, [0; 3]);
+    for at in 0..calls_of(legacy, arguments) {
+        let call = of_interface(&mut generator, abi, at);
+        let env = call.env_in(&state);
+        let runs: Option<Vec<_>> =
+            executors.iter().map(|evm| evm.inspect(&call.calldata, &env, &state).ok()).collect();
+        let Some(runs) = runs else { continue };
+        let same = difference(&run_of(&runs[0].0), &run_of(&runs[2].0)).is_none();
+        if !same || runs[0].0.outcome.halt != Halt::Return {
+            continue;
+        }
+        calls += 1;
+        for (sum, (_, trace)) in gas.iter_mut().zip(&runs) {
+            *sum += trace.compute_gas;
+        }
+        generator.learn(&runs[0].0.outcome.data);
+        state.apply(&runs[0].0.changes);
+    }
+    (calls >= 10).then_some((calls, gas))
 }
 
 fn geometric_mean(ratios: impl Iterator<Item = f64>) -> f64 {
@@ -361,7 +443,16 @@ fn report(answers: &BTreeMap<String, Answer>, arguments: &Arguments) -> (String,
     let time: Duration = measured.values().map(|m| m.compile).sum();
     let _ = writeln!(
         text,
-        "\nAll: compute gas {gas:.3}, size {size:.3}, {grown} larger than before; compiled in {time:.1?}."
+        "\nAll: compute gas {gas:.3}, size {size:.3}, {grown} larger than before; compiled in {time:.1?} of CPU time."
+    );
+    let sum = |part: fn(&ScheduleFacts) -> u64| measured.values().map(|m| part(&m.schedule)).sum::<u64>();
+    let (blocks, optimal) = (sum(|facts| facts.blocks as u64), sum(|facts| facts.optimal as u64));
+    let _ = writeln!(
+        text,
+        "Schedules: {optimal} of {blocks} blocks ({:.1} %) need no more DUP, SWAP, POP and PUSH than the lower bound; all together \
+         {:.3} times as much gas for them as the bound.",
+        100.0 * optimal as f64 / blocks.max(1) as f64,
+        sum(|facts| facts.gas) as f64 / sum(|facts| facts.bound).max(1) as f64,
     );
     for (name, m) in measured.iter().filter(|(_, m)| m.size.old <= CODE_SIZE_LIMIT && m.size.new > CODE_SIZE_LIMIT) {
         let _ = writeln!(text, "does not fit an account any more: {name}, {} bytes", m.size.new);

@@ -226,7 +226,16 @@ fn compile_is_deterministic() {
         has_fields(&result, &["runtime_bytes", "lowered_bytes", "rows_per_step", "slots", "arity", "digest"]);
         has_fields(&result["slots"][0], &["region", "count", "rows"]);
     }
-    for name in ["program.zvm", "runtime.hex", "circuit.json", "artifact.zvma", "report.html"] {
+    let names = [
+        "program.zvm",
+        "runtime.hex",
+        "runtime.map.json",
+        "creation.hex",
+        "circuit.json",
+        "artifact.zvma",
+        "report.html",
+    ];
+    for name in names {
         let (first, second) = (fs::read(a.join(name)).expect(name), fs::read(b.join(name)).expect(name));
         assert!(!first.is_empty() && first == second, "{name} differs between two runs");
     }
@@ -239,7 +248,72 @@ fn compile_is_deterministic() {
     let result = document(&run(&["run", &artifact, "--calldata", &calldata, "--json"]));
     assert_eq!(result["executors"]["circuit"]["data"], json!(format!("0x{:064x}", 8)));
     let left: Vec<_> = fs::read_dir(&a).expect("readable").flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left.len(), 5, "temporary files are left behind: {left:?}");
+    assert_eq!(left.len(), names.len(), "temporary files are left behind: {left:?}");
+}
+
+/// What the bytecode is made for: the fork, the goal, the metadata; its source map; its constructor.
+#[test]
+fn compile_makes_bytecode_as_asked() {
+    let folder = folder();
+    let to = folder.path().join("out").display().to_string();
+    let compile = |args: &[&str]| {
+        let output = run(&[&["compile", &collatz(), "-o", &to, "--json"], args].concat());
+        assert_eq!(exit(&output), 0, "{}", errors(&output));
+        let code = fs::read_to_string(folder.path().join("out/runtime.hex")).expect("runtime.hex");
+        (document(&output), hex::decode(code.trim()).expect("hex"))
+    };
+    let (result, gas) = compile(&["--verify"]);
+    has_fields(&result, &["creation_bytes", "creation_problem", "verified_blocks"]);
+    assert!(result["verified_blocks"].as_u64().is_some_and(|blocks| blocks > 3), "{result:#}");
+    let (_, size) = compile(&["--optimize", "size"]);
+    let (_, none) = compile(&["--optimize", "none"]);
+    assert!(size.len() <= gas.len() && gas.len() < none.len(), "{} {} {}", size.len(), gas.len(), none.len());
+
+    // Each entry of the source map is an instruction of the original; PUSH0 is Shanghai's.
+    let (_, london) = compile(&["--fork", "london", "--metadata", "drop"]);
+    let map: Value = serde_json::from_slice(&fs::read(folder.path().join("out/runtime.map.json")).expect("the map"))
+        .expect("JSON");
+    has_fields(&map, &["fork", "code_bytes", "map", "immutables", "data"]);
+    assert_eq!(map["fork"], json!("london"));
+    let record: Value = serde_json::from_slice(&fs::read(collatz()).expect("the example")).expect("JSON");
+    let text = record.to_string();
+    let entries = map["map"].as_array().expect("a list");
+    let of = |entry: &Value, at: usize| entry[at].as_u64().expect("a position");
+    assert!(entries.len() > 10 && entries.windows(2).all(|two| of(&two[0], 0) < of(&two[1], 0)));
+    assert!(entries.iter().all(|entry| of(entry, 0) < map["code_bytes"].as_u64().unwrap_or(0)));
+    assert!(opcodes(&london[..]).all(|byte| byte != 0x5f) && opcodes(&gas[..]).any(|byte| byte == 0x5f));
+
+    // The metadata is that of the original, at the end.
+    let (_, kept) = compile(&["--metadata", "keep"]);
+    assert!(kept.len() > gas.len() && kept.starts_with(&gas));
+    assert!(text.contains(&hex::encode(&kept[gas.len()..])));
+
+    // The constructor deploys the code.
+    let creation = fs::read_to_string(folder.path().join("out/creation.hex")).expect("creation.hex");
+    let state = folder.path().join("state.json").display().to_string();
+    let output = run(&["deploy", "0x00", "--creation", creation.trim(), "-o", &state]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let deployed = fs::read_to_string(folder.path().join("runtime.hex")).expect("runtime.hex");
+    assert_eq!(deployed.trim(), format!("0x{}", hex::encode(&kept)));
+
+    // What has no creation code leaves none of an earlier program.
+    let output = run(&["compile", "0x5f355f5500", "-o", &to, "--json"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    assert!(document(&output)["creation_bytes"].is_null());
+    assert!(!folder.path().join("out/creation.hex").exists());
+    for wrong in [["--fork", "byzantium"], ["--optimize", "speed"], ["--metadata", "all"]] {
+        assert_eq!(exit(&run(&[&["compile", &collatz(), "-o", &to][..], &wrong].concat())), 2);
+    }
+}
+
+/// The opcodes of bytecode, without what they push.
+fn opcodes(code: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let byte = *code.get(at)?;
+        at += 1 + if (0x60..0x80).contains(&byte) { usize::from(byte) - 0x5f } else { 0 };
+        Some(byte)
+    })
 }
 
 #[test]

@@ -73,6 +73,7 @@ pub(crate) fn bytes(op: MachineOp, fork: Fork) -> usize {
         MachineOp::Plain(_) | MachineOp::Mark(_) => 1,
         MachineOp::Push(word) => push(word, fork).code.len(),
         MachineOp::PushLabel(_) | MachineOp::PushData(..) => 3,
+        MachineOp::Exchange(_) => 2,
         MachineOp::PushTable(_) | MachineOp::PushImmutable(_) => 33,
         MachineOp::Dup(depth) => {
             if depth <= 16 {

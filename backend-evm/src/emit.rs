@@ -30,6 +30,19 @@ pub struct BlockInfo {
     pub template: Vec<TemplateSlot>,
 }
 
+/// How good the schedules of a program are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleFacts {
+    /// The blocks.
+    pub blocks: usize,
+    /// Those whose schedule is as cheap as the lower bound.
+    pub optimal: usize,
+    /// Static gas of DUP, SWAP, POP and PUSH, each block once.
+    pub gas: u64,
+    /// What at least it must be.
+    pub bound: u64,
+}
+
 /// A data segment in the emitted code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataInfo {
@@ -73,6 +86,20 @@ impl Lowered {
         next.checked_sub(1).filter(|_| inside).map(|entry| self.source_map[entry].1)
     }
 
+    /// The blocks that were scheduled, how many of them with no more DUP, SWAP, POP and PUSH than any schedule needs, and the
+    /// gas of those instructions: of all blocks, and the bound.
+    pub fn schedule(&self) -> ScheduleFacts {
+        let mut facts = ScheduleFacts::default();
+        for piece in self.program.functions.iter().filter(|code| code.func.is_some()).flat_map(|code| &code.pieces) {
+            let traffic = piece.traffic();
+            facts.blocks += 1;
+            facts.optimal += usize::from(traffic <= piece.bound);
+            facts.gas += u64::from(traffic);
+            facts.bound += u64::from(piece.bound);
+        }
+        facts
+    }
+
     /// Whether every address in the code fits the entry of a jump table.
     pub(crate) fn fits_tables(&self) -> bool {
         self.code_len() <= 1 << ENTRY_BITS || self.program.functions.iter().all(|code| code.tables.is_empty())
@@ -97,7 +124,10 @@ impl Lowered {
 /// Emits a program.
 pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: &Options) -> Lowered {
     let (placed, tables) = layout::layout(&program, options.optimize);
-    let pieces = with_jumps(&placed);
+    let mut pieces = with_jumps(&placed);
+    if options.fork.has_exchange() {
+        pieces.iter_mut().for_each(|piece| exchange(&mut piece.code));
+    }
     let mut jumped: BTreeSet<Label> = BTreeSet::new();
     let mut segments: BTreeSet<Data> = BTreeSet::new();
     for inst in pieces.iter().flat_map(|piece| &piece.code) {
@@ -236,6 +266,21 @@ fn give_origins(code: &mut [MachineInst], end: Option<Pc>) {
     }
 }
 
+/// An item brought to the top, put in the place of another, and that one put where the first was: one EXCHANGE.
+fn exchange(code: &mut Vec<MachineInst>) {
+    let mut at = 0;
+    while let Some(window) = code.get(at..at + 3) {
+        if let [MachineOp::Swap(a), MachineOp::Swap(b), MachineOp::Swap(c)] = [window[0].op, window[1].op, window[2].op]
+            && a == c
+            && let Some(immediate) = opcodes::exchange_immediate(usize::from(a.min(b)), usize::from(a.max(b)))
+        {
+            code[at].op = MachineOp::Exchange(immediate);
+            code.drain(at + 1..at + 3);
+        }
+        at += 1;
+    }
+}
+
 /// Decides which way a branch jumps, rewriting the end of the condition: JUMPI asks only whether it is zero.
 fn branch(
     code: &mut Vec<MachineInst>,
@@ -336,6 +381,7 @@ impl Assembler<'_> {
                     }
                     MachineOp::Dup(depth) => deep(&mut out.code, usize::from(depth), opcodes::DUP1, opcodes::DUPN),
                     MachineOp::Swap(below) => deep(&mut out.code, usize::from(below), opcodes::SWAP1, opcodes::SWAPN),
+                    MachineOp::Exchange(immediate) => out.code.extend([opcodes::EXCHANGE, immediate]),
                     MachineOp::Mark(label) => self.mark(&mut out, label),
                 }
             }
@@ -369,5 +415,28 @@ fn deep(code: &mut Vec<u8>, depth: usize, first: u8, far: u8) {
     match opcodes::deep_immediate(depth) {
         Some(immediate) => code.extend([far, immediate]),
         None => code.push(first + (depth as u8).wrapping_sub(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_swaps_are_one_exchange() {
+        let inst = |op| MachineInst { op, pc: None };
+        let swaps = |list: &[u8]| list.iter().map(|&below| inst(MachineOp::Swap(below))).collect::<Vec<_>>();
+        let mut code = swaps(&[1, 2, 5, 2, 3, 4]);
+        exchange(&mut code);
+        let immediate = opcodes::exchange_immediate(2, 5).unwrap();
+        let expected: Vec<_> =
+            [MachineOp::Swap(1), MachineOp::Exchange(immediate), MachineOp::Swap(3), MachineOp::Swap(4)].map(inst).into();
+        assert_eq!(code, expected);
+        // The items come back to where they were, and what has no immediate stays.
+        for kept in [[2, 2, 2], [2, 5, 3], [15, 16, 15]] {
+            let mut code = swaps(&kept);
+            exchange(&mut code);
+            assert_eq!(code, swaps(&kept));
+        }
     }
 }

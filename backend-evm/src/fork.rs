@@ -66,6 +66,11 @@ impl Fork {
         self >= Self::Osaka
     }
 
+    /// Whether EXCHANGE exists (EIP-8024).
+    pub fn has_exchange(self) -> bool {
+        self >= Self::Amsterdam
+    }
+
     /// The deepest item that DUP reaches, the top being 1; SWAP reaches one deeper.
     pub fn reach(self) -> usize {
         if self >= Self::Amsterdam { 235 } else { 16 }

@@ -1,10 +1,10 @@
 //! Lowers ZVM IR to EVM bytecode.
 //!
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
-//! what needs scratch memory) → [`exits`] (short ends for each path) → [`sums`] (what loops compare) → [`normal`] (no critical edges, no trivial parameters) →
-//! [`shared`] (long constants used often, for size) →
-//! [`liveness`] → [`stackify`] (values
-//! to stack slots) → [`layout`] (block order, fall-through, cold blocks last) → [`emit`] (addresses, constants, data).
+//! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
+//! parameters) → [`sums`] (what loops compare) → [`shared`] (long constants used often, for size) → [`liveness`] →
+//! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) → [`emit`]
+//! (addresses, constants, data).
 //! [`checker`] proves, independently of the last four, that the emitted bytes do what the legalized IR says.
 //!
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
@@ -29,10 +29,11 @@ mod shared;
 mod stackify;
 mod sums;
 
+use zvm_ir::cfg::Cfg;
 use zvm_ir::{Module, Opcode, Pc, VerifyError};
 
 pub use checker::{CheckError, check};
-pub use emit::{BlockInfo, DataInfo, Lowered};
+pub use emit::{BlockInfo, DataInfo, Lowered, ScheduleFacts};
 pub use fork::{Fork, UnknownFork};
 pub use machine::Label;
 pub use stackify::TemplateSlot;
@@ -150,10 +151,14 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
     }
+    let mut legal = normal::normalize(&legal);
     if options.optimize != Optimize::None {
-        legal.funcs.values_mut().for_each(sums::compare_sums);
+        let facts = liveness::analyze(&legal, plan.observes_msize);
+        for &func in &facts.reachable {
+            let live = liveness::liveness(&legal, &facts, func, &Cfg::new(&legal.funcs[func]));
+            sums::compare_sums(&mut legal.funcs[func], &live);
+        }
     }
-    let legal = normal::normalize(&legal);
     let mut short = legal.clone();
     let lowered = finish(legal, plan, options)?;
     // Gas comes first while the code fits an account.

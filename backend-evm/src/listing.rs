@@ -27,7 +27,7 @@ impl Lowered {
             let byte = self.code[at];
             let immediate = match byte {
                 opcodes::PUSH1..=opcodes::PUSH32 => usize::from(byte - opcodes::PUSH1) + 1,
-                opcodes::DUPN | opcodes::SWAPN => 1,
+                opcodes::DUPN | opcodes::SWAPN | opcodes::EXCHANGE => 1,
                 _ => 0,
             };
             let mut line = format!("{at:04x}  {}", opcodes::name(byte));
@@ -36,6 +36,10 @@ impl Lowered {
                 opcodes::DUPN | opcodes::SWAPN => {
                     let depth = bytes.first().copied().and_then(opcodes::deep_depth);
                     let _ = write!(line, " {}", depth.unwrap_or_default());
+                }
+                opcodes::EXCHANGE => {
+                    let (near, far) = bytes.first().copied().and_then(opcodes::exchange_depths).unwrap_or_default();
+                    let _ = write!(line, " {near} {far}");
                 }
                 _ if immediate > 0 => {
                     line.push_str(" 0x");

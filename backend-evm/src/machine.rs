@@ -39,6 +39,8 @@ pub(crate) enum MachineOp {
     Dup(u8),
     /// Exchanges the top with the item that is this far below it (the item below the top is 1).
     Swap(u8),
+    /// Exchanges the items that are this far below the top (EXCHANGE, by its immediate).
+    Exchange(u8),
     /// The label is here: a JUMPDEST, if anybody jumps to it.
     Mark(Label),
 }
@@ -76,6 +78,29 @@ pub(crate) struct Piece {
     pub end_pc: Option<Pc>,
     /// Whether the block ends in a revert or a trap, so that it is placed last.
     pub cold: bool,
+    /// The least gas of DUP, SWAP, POP and PUSH that any schedule of the block needs.
+    pub bound: u32,
+}
+
+impl Piece {
+    /// Static gas of the DUP, SWAP, POP and PUSH in the code.
+    pub(crate) fn traffic(&self) -> u32 {
+        let is_traffic = |op: MachineOp| match op {
+            MachineOp::Plain(byte) => byte == opcodes::POP || opcodes::is_input(byte),
+            MachineOp::Push(_)
+            | MachineOp::PushImmutable(_)
+            | MachineOp::PushLabel(_)
+            | MachineOp::PushData(..)
+            | MachineOp::PushTable(_)
+            | MachineOp::Dup(_)
+            | MachineOp::Swap(_)
+            | MachineOp::Exchange(_) => true,
+            MachineOp::Mark(_) => false,
+        };
+        // A zero is pushed for two gas where PUSH0 exists; the bound takes it to be so too.
+        let cost = |op: MachineOp| if op == MachineOp::Push(Word::ZERO) { 2 } else { gas(op) };
+        self.code.iter().map(|inst| inst.op).filter(|&op| is_traffic(op)).map(cost).sum()
+    }
 }
 
 /// Static gas of an instruction; a constant counts as one PUSH.
@@ -88,7 +113,8 @@ pub(crate) fn gas(op: MachineOp) -> u32 {
         | MachineOp::PushData(..)
         | MachineOp::PushTable(_)
         | MachineOp::Dup(_)
-        | MachineOp::Swap(_) => 3,
+        | MachineOp::Swap(_)
+        | MachineOp::Exchange(_) => 3,
         MachineOp::Mark(_) => 1,
     }
 }

@@ -116,6 +116,7 @@ opcodes! {
     0xa4 LOG4 6 0 1875;
     0xe6 DUPN 0 1 3;
     0xe7 SWAPN 0 0 3;
+    0xe8 EXCHANGE 0 0 3;
     0xf0 CREATE 3 1 32000;
     0xf1 CALL 7 1 100;
     0xf2 CALLCODE 7 1 100;
@@ -166,6 +167,11 @@ pub(crate) fn meant(byte: u8, creation: bool) -> Option<u8> {
     }
 }
 
+/// Whether an instruction reads an input that is read again rather than kept: it costs less than a DUP.
+pub(crate) fn is_input(byte: u8) -> bool {
+    zvm_ir::Opcode::ALL.iter().any(|&opcode| crate::selection::input_byte(opcode) == Some(byte))
+}
+
 /// Static gas of any opcode that the backend emits.
 pub fn gas(byte: u8) -> u32 {
     info(byte).map_or(3, |row| row.gas)
@@ -191,6 +197,31 @@ pub fn deep_depth(immediate: u8) -> Option<usize> {
     (immediate <= 90 || immediate >= 128).then(|| (usize::from(immediate) + 145) % 256)
 }
 
+/// The immediate of the EXCHANGE of the items at two depths below the top, `1 ≤ n < m` (EIP-8024), if it has one.
+pub fn exchange_immediate(n: usize, m: usize) -> Option<u8> {
+    if n == 0 || n >= m {
+        return None;
+    }
+    let (q, r) = if m <= 16 {
+        (n - 1, m - 1)
+    } else if n + m <= 30 {
+        (29 - m, n - 1)
+    } else {
+        return None;
+    };
+    let immediate = ((16 * q + r) ^ 143) as u8;
+    (exchange_depths(immediate) == Some((n, m))).then_some(immediate)
+}
+
+/// The depths below the top that the immediate of an EXCHANGE means (EIP-8024).
+pub fn exchange_depths(immediate: u8) -> Option<(usize, usize)> {
+    if (82..128).contains(&immediate) {
+        return None;
+    }
+    let (q, r) = (usize::from(immediate ^ 143) / 16, usize::from(immediate ^ 143) % 16);
+    Some(if q < r { (q + 1, r + 1) } else { (r + 1, 29 - q) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +230,14 @@ mod tests {
     fn deep_immediates_round_trip() {
         for n in 17..=235 {
             assert_eq!(deep_immediate(n).and_then(deep_depth), Some(n));
+        }
+        for n in 1..=15 {
+            for m in n + 1..=30 {
+                let depths = exchange_immediate(n, m).map(exchange_depths);
+                assert!(depths.is_none_or(|found| found == Some((n, m))), "{n} {m}");
+                // The immediate of (15, 16) would be a JUMPDEST or PUSH.
+                assert_eq!(depths.is_some(), (n, m) != (15, 16) && (m <= 16 || n + m <= 30), "{n} {m}");
+            }
         }
         assert_eq!(deep_immediate(16), None);
         assert_eq!(deep_immediate(236), None);

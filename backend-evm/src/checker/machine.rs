@@ -169,6 +169,12 @@ impl Checker<'_> {
                     machine.pc += 1;
                     if byte == opcodes::DUPN { dup(machine, depth)? } else { swap(machine, depth)? }
                 }
+                opcodes::EXCHANGE => {
+                    let depths = code.get(machine.pc as usize).copied().and_then(opcodes::exchange_depths);
+                    let (near, far) = depths.ok_or(CheckErrorKind::UnknownOpcode(byte))?;
+                    machine.pc += 1;
+                    exchange(machine, near, far)?;
+                }
                 opcodes::POP => drop(machine.pop()?),
                 opcodes::JUMP => {
                     let target = machine.pop()?;
@@ -371,6 +377,13 @@ fn masked(terms: &Terms, term: Term) -> Option<(Term, Word)> {
 fn dup(machine: &mut Machine, depth: usize) -> Result<(), CheckErrorKind> {
     let at = machine.stack.len().checked_sub(depth).ok_or(CheckErrorKind::Underflow)?;
     machine.stack.push(machine.stack[at]);
+    Ok(())
+}
+
+fn exchange(machine: &mut Machine, near: usize, far: usize) -> Result<(), CheckErrorKind> {
+    let top = machine.stack.len().checked_sub(1).ok_or(CheckErrorKind::Underflow)?;
+    let at = |below: usize| top.checked_sub(below).ok_or(CheckErrorKind::Underflow);
+    machine.stack.swap(at(near)?, at(far)?);
     Ok(())
 }
 

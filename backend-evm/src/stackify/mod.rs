@@ -174,6 +174,7 @@ fn start(module: &Module, entry: Func, labels: &BTreeMap<(Func, Block), Label>, 
         end: End::Goto(first),
         end_pc: None,
         cold: false,
+        bound: 0,
     };
     let stop = Piece {
         label: stop,
@@ -181,6 +182,7 @@ fn start(module: &Module, entry: Func, labels: &BTreeMap<(Func, Block), Label>, 
         end: End::Closed,
         end_pc: None,
         cold: true,
+        bound: 0,
     };
     FunctionCode { pieces: vec![begin, stop], weights: vec![1, 0], ..FunctionCode::default() }
 }

@@ -15,7 +15,7 @@ use super::{
     Cx, Failure, FunctionCode, Mode, Order, Slot, TemplateSlot, call_returns, is_cold, is_strict, piece_cost, table,
     weights,
 };
-use crate::liveness::{self, ValueSet, remade};
+use crate::liveness::{self, Remade, ValueSet, remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
 use crate::opcodes;
 use crate::selection::{Selection, select};
@@ -240,6 +240,7 @@ impl Scheduler<'_> {
         if let Some(chain) = &chain {
             *self.remaining.entry(chain.hash).or_default() += 1;
         }
+        let bound = self.traffic_bound(&insts);
         self.nested = if self.order == Order::Nested { self.neighbours(&insts) } else { BTreeSet::new() };
         self.pc = insts.first().and_then(|&inst| self.function.insts[inst].pc);
         self.store_spilled_params(&template)?;
@@ -267,7 +268,59 @@ impl Scheduler<'_> {
             end,
             end_pc,
             cold: is_cold(self.function, block),
+            bound,
         })
+    }
+
+    /// The least gas of DUP, SWAP, POP and PUSH that a schedule of the block needs. A word is there once, from the block's
+    /// entry or its definition; every further time that an instruction or a later block takes it, it must have been copied
+    /// or made. Words that are made where they are used are made or copied each time.
+    fn traffic_bound(&self, insts: &[Inst]) -> u32 {
+        let mut taken: BTreeMap<Value, u32> = self.remaining.clone();
+        let mut bound = 0;
+        let made = |value: Value| match remade(self.function, self.canonical(value)) {
+            Some(Remade::Constant(word)) if !word.is_zero() => 3,
+            Some(Remade::Constant(_) | Remade::Input(_)) => 2,
+            Some(Remade::Immutable(_)) => 3,
+            None => 0,
+        };
+        for &inst in insts {
+            let data = &self.function.insts[inst];
+            let kind = select(data.opcode, data.args.len());
+            match kind {
+                Selection::Evm(_) | Selection::Brif | Selection::Ret => {
+                    bound += data.args.iter().map(|&arg| made(arg)).sum::<u32>();
+                }
+                // The place of the segment is pushed.
+                Selection::Datacopy => bound += 3 + made(data.args[0]) + made(data.args[2]),
+                Selection::Call => {
+                    if let Imm::Func(callee) = data.imm {
+                        let target = &self.cx.module.funcs[callee];
+                        let needed = liveness::needed_params(target, &self.cx.facts.needs[callee]);
+                        bound += needed.iter().filter_map(|&at| data.args.get(at)).map(|&arg| made(arg)).sum::<u32>();
+                        // The function's address and that to come back to.
+                        bound += 3 + 3 * u32::from(self.cx.facts.returns[callee]);
+                    }
+                }
+                Selection::Jump | Selection::Remade | Selection::Alias | Selection::Expanded => {}
+            }
+            if kind == Selection::Jump
+                && let Some(target) = data.targets.first()
+            {
+                let params = &self.function.blocks[target.block].params;
+                for (&param, &arg) in params.iter().zip(&target.args) {
+                    if self.cx.live.live_in[target.block].contains(param) {
+                        bound += made(arg);
+                    }
+                }
+            }
+        }
+        for value in self.live_out.iter() {
+            *taken.entry(value).or_default() += 1;
+        }
+        // Spilled words come from memory instead.
+        let copies = taken.iter().filter(|(value, _)| !self.spills.contains_key(value));
+        bound + copies.map(|(_, &times)| 3 * times.saturating_sub(1)).sum::<u32>()
     }
 
     /// The values that are computed right before the one instruction that uses them, nothing but its other operands in

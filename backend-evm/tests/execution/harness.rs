@@ -160,6 +160,8 @@ pub(crate) fn lowered(module: &Module, options: &Options) -> Lowered {
         panic!("the checker found: {:#?}\n{}\n{}", errors, result.legalized(), result.listing());
     }
     assert_eq!(lower(module, options).expect("it lowered once").code, result.code, "lowering is not deterministic");
+    let schedule = result.schedule();
+    assert!(schedule.bound <= schedule.gas && schedule.optimal <= schedule.blocks, "{schedule:?}\n{}", result.listing());
     result
 }
 

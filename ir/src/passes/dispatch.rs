@@ -6,7 +6,8 @@
 //! buckets by four bits of the selector, which the EVM backend turns into one computed jump. For the circuit, where a
 //! comparison costs little, only searches that read memory are replaced, by comparisons in a row. A check for at least four
 //! bytes of calldata goes where its failure ends as the search does: no selector ends in a zero byte, and the bytes that
-//! are not there are zero.
+//! are not there are zero. Where the search is joined with a check of something else, and a table says what else is to be
+//! checked, each selector gets its own checks ([`specialise`]).
 //! *Requires*: every block is reachable. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`].
 //! *After*: perfect hashing of selectors as in solady's and Vyper's dispatchers, here on any bytecode.
@@ -15,6 +16,8 @@
 //! brif (eq v0, 0x11…), f, next … brif (eq v0, 0x88…), m, none
 //!     →   v1 = and v0, 0xf0; brif (eq v1, 0), b0, next … ; b0: brif (eq v0, 0x11…), f, none
 //! ```
+
+mod specialise;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,10 +53,23 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     for &block in cfg.reverse_postorder() {
         let selector = func.blocks[block].insts.iter().find_map(|&inst| is_selector(func, inst));
         let Some(selector) = selector else { continue };
-        if let Some(search) = Search::new(func, cx, &cfg, block, selector)
+        if let Some(search) = Search::new(func, cx, block, selector).and_then(|search| search.closed(func, &cfg))
             && replace(func, cx, &cfg, &search)
         {
             return true;
+        }
+        if cx.goal() == Goal::Evm
+            && let Some(mut split) = specialise::split(func, block, selector)
+            && let Some(mut search) = Search::new(&split, cx, block, selector)
+        {
+            specialise::specialise(&mut split, &mut search);
+            let cfg = Cfg::new(&split);
+            if let Some(search) = search.closed(&split, &cfg)
+                && replace(&mut split, cx, &cfg, &search)
+            {
+                *func = split;
+                return true;
+            }
         }
     }
     false
@@ -116,6 +132,8 @@ struct Search {
     branches: u64,
     /// The copies of the table to memory, if stores of constants can stand for them.
     copied: Option<Copied>,
+    /// What is known of the values of the search when a selector is found.
+    known: BTreeMap<Word, BTreeMap<Value, Word>>,
 }
 
 /// Copies of entries of a table at the root, and what memory then holds in each case.
@@ -165,7 +183,7 @@ struct Walk<'a> {
 }
 
 impl Search {
-    fn new(func: &Function, cx: &Context, cfg: &Cfg, root: Block, selector: Value) -> Option<Self> {
+    fn new(func: &Function, cx: &Context, root: Block, selector: Value) -> Option<Self> {
         let touches = |inst: &Inst| func.insts[*inst].opcode.effects().has(Effects::READS_MEMORY);
         let memory = if func.blocks[root].insts.iter().any(touches) && cx.starts_execution() && !cx.observes_msize() {
             Flow::new(func, cx, Some(Known::fresh())).memory_at(root).cloned()
@@ -184,7 +202,7 @@ impl Search {
             budget: BUDGET,
         };
         let mut default: Option<(Leaf, BlockCall)> = None;
-        for (call, ..) in walk.run(None)? {
+        for Ended { call, .. } in walk.run(None)? {
             let leaf = leaf_of(func, &call);
             match &default {
                 None => default = Some((leaf, call)),
@@ -195,14 +213,16 @@ impl Search {
         let (default_leaf, default) = default?;
         let mut cases = BTreeMap::new();
         let mut words: BTreeMap<Word, Option<Vec<Word>>> = BTreeMap::new();
+        let mut known = BTreeMap::new();
         let mut branches = 0;
         let (copies, chunks) = table_copies(func, root);
         for word in walk.found.clone() {
             let leaves = walk.run(Some(word))?;
-            let [(call, passed, memory)] = leaves.as_slice() else { return None };
+            let [Ended { call, passed, memory, values }] = leaves.as_slice() else { return None };
             if leaf_of(func, call) != default_leaf {
                 branches += passed;
                 cases.insert(word, call.clone());
+                known.insert(word, values.clone());
                 words.insert(word, chunks.iter().map(|&at| word_at(memory.as_ref()?, at)).collect());
             }
         }
@@ -212,11 +232,15 @@ impl Search {
         let forgets = matches!(default_leaf, Leaf::Exit(..)) && !cx.observes_msize();
         let replaced = words.filter(|_| forgets && reads_memory && !copies.is_empty());
         let copied = replaced.map(|words| Copied { copies, chunks, words });
-        let mut search = Self { root, selector, cases, default, inner, reads_memory, branches, copied };
-        if search.copied.as_ref().is_some_and(|copied| search.keeps_reads(func, &copied.copies)) {
-            search.copied = None;
+        Some(Self { root, selector, cases, default, inner, reads_memory, branches, copied, known })
+    }
+
+    /// The search, if nobody needs anything of it but where it leads; without its copies, if somebody reads them.
+    fn closed(mut self, func: &Function, cfg: &Cfg) -> Option<Self> {
+        if self.copied.as_ref().is_some_and(|copied| self.keeps_reads(func, &copied.copies)) {
+            self.copied = None;
         }
-        search.stands_alone(func, cfg).then_some(search)
+        self.stands_alone(func, cfg).then_some(self)
     }
 
     /// Whether something that the root reads from memory matters after the search, or to an effect other than `copies`.
@@ -288,7 +312,7 @@ impl Walk<'_> {
             let block = state.call.block;
             let entry = state.call.clone();
             let fresh = state.at == 0;
-            let before = state.memory.clone();
+            let before = (state.memory.clone(), state.values.clone());
             if fresh && block != self.root && !self.may_be_inner(block) {
                 note(&mut leaves, entry, passed, before);
                 continue;
@@ -436,13 +460,29 @@ impl Walk<'_> {
     }
 }
 
-/// Where an execution of the search ends, after how many branches, with what in memory (if always the same).
-type Ended = (BlockCall, u64, Option<Known>);
+/// Where an execution of the search ends.
+struct Ended {
+    call: BlockCall,
+    /// After how many branches.
+    passed: u64,
+    /// What is in memory, if always the same.
+    memory: Option<Known>,
+    /// The values that are known, if always the same.
+    values: BTreeMap<Value, Word>,
+}
 
-fn note(leaves: &mut Vec<Ended>, call: BlockCall, passed: u64, memory: Known) {
-    match leaves.iter_mut().find(|(known, ..)| *known == call) {
-        Some((_, _, known)) => *known = known.take().filter(|known| *known == memory),
-        None => leaves.push((call, passed, Some(memory))),
+fn note(leaves: &mut Vec<Ended>, call: BlockCall, passed: u64, (memory, values): (Known, BTreeMap<Value, Abstract>)) {
+    let word = |(value, known)| match known {
+        Abstract::Word(word) => Some((value, word)),
+        Abstract::Selector | Abstract::Order => None,
+    };
+    let values: BTreeMap<Value, Word> = values.into_iter().filter_map(word).collect();
+    match leaves.iter_mut().find(|ended| ended.call == call) {
+        Some(ended) => {
+            ended.memory = ended.memory.take().filter(|known| *known == memory);
+            ended.values.retain(|value, word| values.get(value) == Some(word));
+        }
+        None => leaves.push(Ended { call, passed, memory: Some(memory), values }),
     }
 }
 
@@ -665,7 +705,8 @@ fn store_constants(func: &mut Function, search: &Search, pc: Option<Pc>) -> Sear
             builder.jump(std::mem::replace(call, BlockCall { block, args: Vec::new() }));
         }
     }
-    Search { cases, copied: None, default: search.default.clone(), inner: search.inner.clone(), ..*search }
+    let (default, inner) = (search.default.clone(), search.inner.clone());
+    Search { cases, copied: None, default, inner, known: BTreeMap::new(), ..*search }
 }
 
 /// The selector in 32 bits, if the root has it.
