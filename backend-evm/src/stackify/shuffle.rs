@@ -235,7 +235,7 @@ impl Problem {
         if self.is_goal(&self.stack) {
             return Ok(Vec::new());
         }
-        let greedy = if self.exact { self.greedy_exact() } else { self.greedy_top() };
+        let greedy = if self.exact { self.greedy_exact(self.floor) } else { self.cheapest_greedy() };
         let searchable = self.stack.len() + self.goal.len() < State::CAPACITY && self.named.len() < State::CAPACITY;
         if budget == 0 || !searchable {
             return greedy;
@@ -328,14 +328,37 @@ impl Problem {
         Ok(steps)
     }
 
-    /// Drops what is not needed, copies or makes what is missing, and sorts what is left by cycles.
-    fn greedy_exact(&self) -> Result<Vec<Step>, OutOfReach> {
+    /// Copies every word of the goal, or uses up the words on top that may go, whichever is cheaper.
+    fn cheapest_greedy(&self) -> Result<Vec<Step>, OutOfReach> {
+        let mut best = self.greedy_top();
+        let len = self.stack.len();
+        for base in (self.floor.max(len.saturating_sub(self.goal.len() + 2))..len).rev() {
+            // A word that must stay somewhere is not used up.
+            if self.stack[base] == OTHER {
+                break;
+            }
+            let Ok(steps) = self.greedy_exact(base) else { continue };
+            let mut stack = self.stack.clone();
+            steps.iter().for_each(|&step| Self::apply(&mut stack, step, |id| id));
+            let cheaper = best.as_ref().map_or(true, |known| self.total(&steps) < self.total(known));
+            if self.is_goal(&stack) && cheaper {
+                best = Ok(steps);
+            }
+        }
+        best
+    }
+
+    /// Drops what is not needed, copies or makes what is missing, and sorts what is left by cycles, so that the goal starts at
+    /// `floor`.
+    fn greedy_exact(&self, floor: usize) -> Result<Vec<Step>, OutOfReach> {
         let mut stack = self.stack.clone();
         let mut steps = Vec::new();
-        let floor = self.floor;
         let want = |at: usize| at.checked_sub(floor).and_then(|at| self.goal.get(at)).copied();
         let bound = 8 * (stack.len() + self.goal.len()) + 16;
-        while !self.is_goal(&stack) {
+        let done = |stack: &[u8]| {
+            if floor == self.floor && self.exact { self.is_goal(stack) } else { stack.get(floor..) == Some(&self.goal[..]) }
+        };
+        while !done(&stack) {
             let len = stack.len();
             let have = |id: u8| Self::count(stack.get(floor..).unwrap_or_default(), id);
             let needed = |id: u8| Self::count(&self.goal, id);
