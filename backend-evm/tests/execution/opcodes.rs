@@ -185,7 +185,9 @@ fn inputs_of_the_environment() {
         for &opcode in Opcode::ALL {
             let fixed = opcode.info().operands.is_empty() && opcode.effects().has(zvm_ir::Effects::READS_INPUT);
             let blobs = matches!(opcode, Opcode::Blobbasefee) && !fork.has_blobs();
-            if (!fixed && opcode != Opcode::Selfbalance) || blobs {
+            // A value only in deployed code: the next test.
+            let unfilled = opcode == Opcode::Immutable;
+            if (!fixed && opcode != Opcode::Selfbalance) || blobs || unfilled {
                 continue;
             }
             let module = module(|cursor| {
@@ -196,6 +198,36 @@ fn inputs_of_the_environment() {
             });
             agree(&module, &options, &[vec![], vec![1; 37]]);
         }
+    }
+}
+
+/// The code has zeros where the constructor puts words; with those words there it is the program with constants.
+#[test]
+fn immutables_are_filled_in() {
+    let (first, second) = (Word::from(0xabcd_1234u64), Word::MAX - Word::from(5));
+    let template = module(|cursor| {
+        let (a, b, again) = (cursor.immutable(7), cursor.immutable(99), cursor.immutable(7));
+        let sum = cursor.ins(Opcode::Wadd, &[a, b]).unwrap();
+        finish(cursor, &[sum, again, b]);
+    });
+    let filled = module(|cursor| {
+        let (a, b) = (cursor.iconst(Type::WORD, first), cursor.iconst(Type::WORD, second));
+        let sum = cursor.ins(Opcode::Wadd, &[a, b]).unwrap();
+        finish(cursor, &[sum, a, b]);
+    });
+    for options in crate::harness::all_options() {
+        let lowered = crate::harness::lowered(&template, &options);
+        let mut code = lowered.code.clone();
+        assert!(lowered.immutables.iter().any(|&(_, place)| place == 7));
+        assert!(lowered.immutables.iter().any(|&(_, place)| place == 99));
+        for &(at, place) in &lowered.immutables {
+            let word = if place == 7 { first } else { second };
+            let hole = &mut code[at as usize..at as usize + 32];
+            assert!(hole.iter().all(|&byte| byte == 0));
+            hole.copy_from_slice(&word.to_be_bytes::<32>());
+        }
+        let found = crate::harness::execute(&code, options.fork, &[]).map(|(outcome, _)| outcome);
+        assert_eq!(found, Some(crate::harness::interpret(&filled, &[])), "{}", lowered.listing());
     }
 }
 
