@@ -1,6 +1,6 @@
 //! Legalizing: IR to IR, such that every instruction left is one EVM instruction of the fork.
 //!
-//! Does: expands `select`, `trunc`, `keccak_words`, the exits of words, CLZ and MCOPY where the fork lacks them, and
+//! Does: expands `select`, `trunc`, `keccak_words`, `log_words`, the exits of words, CLZ and MCOPY where the fork lacks them, and
 //! `datacopy` past the end of a segment.
 //! Requires: a verified module. Ensures: a verified module whose `datacopy` stay inside their segments, and without the
 //! instructions that [`crate::selection`] calls expanded.
@@ -59,7 +59,14 @@ impl Context<'_> {
         match (opcode, imm) {
             (Opcode::Select, _) => expand.select(inst, &args),
             (Opcode::Trunc, _) => expand.trunc(inst, &args),
-            (Opcode::KeccakWords, _) => self.keccak_words(expand, inst, &args)?,
+            (Opcode::KeccakWords, _) => {
+                self.words_in_scratch(expand, inst, &args, Opcode::Keccak256, 32 * args.len() as u64, &[])?;
+            }
+            (Opcode::LogWords, Imm::Len(len)) => {
+                let topics = expand.func.insts[inst].topics().map_or(0, <[Value]>::len);
+                let (topics, words) = args.split_at(topics);
+                self.words_in_scratch(expand, inst, words, Opcode::Log, u64::from(len), topics)?;
+            }
             (Opcode::ReturnWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Return, &args, len),
             (Opcode::RevertWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Revert, &args, len),
             (Opcode::Clz, _) if !self.fork.has_clz() => expand.clz(inst, &args),
@@ -80,26 +87,35 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn keccak_words(&self, expand: &mut Expand<'_>, inst: Inst, args: &[Value]) -> Result<(), LowerError> {
-        let len = 32 * args.len() as u64;
+    /// `reader` of the first `len` bytes of `words`, put into memory where the program does not see them.
+    fn words_in_scratch(
+        &self,
+        expand: &mut Expand<'_>,
+        inst: Inst,
+        words: &[Value],
+        reader: Opcode,
+        len: u64,
+        more: &[Value],
+    ) -> Result<(), LowerError> {
         let base = match self.plan.scratch {
             Scratch::Free(base) => base,
             Scratch::Restore => 0,
-            Scratch::Forbidden if args.is_empty() => 0,
+            Scratch::Forbidden if words.is_empty() => 0,
             Scratch::Forbidden => {
-                return Err(LowerError::ScratchSeen { opcode: Opcode::KeccakWords, pc: expand.pc });
+                let opcode = expand.func.insts[inst].opcode;
+                return Err(LowerError::ScratchSeen { opcode, pc: expand.pc });
             }
         };
-        let addresses: Vec<Value> = (0..args.len() as u64).map(|at| expand.constant(base + 32 * at)).collect();
+        let addresses: Vec<Value> = (0..words.len() as u64).map(|at| expand.constant(base + 32 * at)).collect();
         let saved: Vec<Value> = match self.plan.scratch {
             Scratch::Restore => addresses.iter().map(|&at| expand.op(Opcode::Mload, &[at])).collect(),
             Scratch::Free(_) | Scratch::Forbidden => Vec::new(),
         };
-        for (&address, &word) in addresses.iter().zip(args) {
+        for (&address, &word) in addresses.iter().zip(words) {
             expand.effect(Opcode::Mstore, &[address, word]);
         }
         let (base, len) = (expand.constant(base), expand.constant(len));
-        expand.replace(inst, Opcode::Keccak256, Imm::None, vec![base, len]);
+        expand.replace(inst, reader, Imm::None, [&[base, len], more].concat());
         for (&address, &word) in addresses.iter().zip(&saved) {
             expand.effect(Opcode::Mstore, &[address, word]);
         }

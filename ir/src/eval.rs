@@ -228,6 +228,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         | Opcode::Tload
         | Opcode::Tstore
         | Opcode::Log
+        | Opcode::LogWords
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

@@ -63,6 +63,19 @@ impl InstData {
         self.results.first().copied()
     }
 
+    /// The operands of `log` and `log_words` that are topics. `None` for other instructions, and where operands are
+    /// missing.
+    pub fn topics(&self) -> Option<&[Value]> {
+        match (self.opcode, self.imm) {
+            (Opcode::Log, _) => self.args.get(2..),
+            (Opcode::LogWords, Imm::Len(len)) => {
+                let count = self.args.len().checked_sub((len as usize).div_ceil(32))?;
+                self.args.get(..count)
+            }
+            _ => None,
+        }
+    }
+
     /// Every value read: operands, then the arguments of each target.
     pub fn uses(&self) -> impl Iterator<Item = Value> + '_ {
         self.args.iter().chain(self.targets.iter().flat_map(|target| &target.args)).copied()

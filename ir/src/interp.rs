@@ -494,6 +494,7 @@ impl<'a> Machine<'a> {
             Opcode::Sstore
             | Opcode::Tstore
             | Opcode::Log
+            | Opcode::LogWords
             | Opcode::Selfdestruct
             | Opcode::EvmCreate
             | Opcode::EvmCreate2
@@ -513,6 +514,12 @@ impl<'a> Machine<'a> {
             Opcode::Log => {
                 let bytes = self.memory.read(arg(0)?, arg(1)?).map_err(limit)?;
                 host.log(Log { address: *account, topics: args[2..].to_vec(), data: bytes });
+                Effect::Done
+            }
+            Opcode::LogWords => {
+                let topics = data.topics().ok_or_else(malformed)?.len();
+                let bytes = words_data(data.imm, &args[topics..]).ok_or_else(malformed)?;
+                host.log(Log { address: *account, topics: args[..topics].to_vec(), data: bytes });
                 Effect::Done
             }
             Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
@@ -616,7 +623,7 @@ pub fn padded_word(bytes: &[u8], offset: Word) -> Word {
     Word::from_be_bytes(word)
 }
 
-/// The data of `return_words` and `revert_words`.
+/// The data of `return_words`, `revert_words` and `log_words`.
 pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
     let Imm::Len(len) = imm else { return None };
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
@@ -695,6 +702,24 @@ mod tests {
             let undone = main(&body(end), &[]).unwrap();
             assert!(undone.storage.is_empty() && undone.transient.is_empty() && undone.logs.is_empty());
         }
+    }
+
+    #[test]
+    fn logs_of_words_end_with_their_data() {
+        let logs = |text: &str| {
+            main(&format!("block0:\nv0: u8 = iconst 7\nv1: u8 = iconst 9\n{text}\nstop"), &[]).unwrap().logs
+        };
+        let words = logs("log_words 33, v1, v0, v1, v0");
+        let in_memory = logs(
+            "v2: u1 = iconst 0\nv3: u6 = iconst 32\nv4: u6 = iconst 33\nmstore v2, v1\nmstore v3, v0\nlog v2, v4, v1, v0",
+        );
+        assert_eq!(words, in_memory);
+        assert_eq!((words[0].topics.as_slice(), words[0].data.len()), (&[Word::from(9), Word::from(7)][..], 33));
+        assert!(logs("log_words 0")[0].topics.is_empty());
+        let text = "zvm 1\nentry @main\nfunc @main() {\nblock0:\nlog_words 0\nstop\n}";
+        let (module, env) = (parse(text).unwrap(), Env::default());
+        let call = Call { is_static: true, ..Call::new(&[], &env) };
+        assert_eq!(run(&module, call, &EmptyState).unwrap(), Outcome::halted(Halt::Trap, vec![]));
     }
 
     #[test]

@@ -454,6 +454,9 @@ instructions! {
     // Logs and calls.
     /// Appends a log of `len` bytes of memory at `offset` with up to four topics; traps in a static call (LOG0–LOG4).
     Log "log" (offset, len, topics: many) -> NoResult, E::LOGS.and(E::READS_MEMORY).and(E::MAY_TRAP);
+    /// Appends a log of the first `imm` bytes of the big-endian words that end the operands, concatenated; the operands
+    /// before those words are its topics, at most four. Traps in a static call (LOG0–LOG4).
+    LogWords "log_words" (topics_and_words: many) [imm Len] -> NoResult, E::LOGS.and(E::MAY_TRAP);
     /// The length of the return data of the latest call (RETURNDATASIZE, EIP-211).
     Returndatasize "returndatasize" () -> LENGTH, E::READS_RETURN_DATA;
     /// Copies return data to memory; traps when it reads past the end (RETURNDATACOPY, EIP-211).

@@ -193,6 +193,7 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         | Opcode::Tload
         | Opcode::Tstore
         | Opcode::Log
+        | Opcode::LogWords
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

@@ -168,7 +168,7 @@ pub const fn support(opcode: Opcode) -> Support {
         Op::Mload | Op::Msize | Op::Keccak256 => Support::Unprovable(Reason::Memory),
         Op::Sload | Op::Sstore => Support::Unprovable(Reason::Storage),
         Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
-        Op::Log => Support::Unprovable(Reason::Log),
+        Op::Log | Op::LogWords => Support::Unprovable(Reason::Log),
         Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
         Op::EvmCall
         | Op::EvmCallcode

@@ -321,6 +321,38 @@ fn data_is_copied_and_padded_with_zeros() {
 }
 
 #[test]
+fn logs_of_words_leave_memory_as_it_was() {
+    for (dynamic, topics) in [(false, 0), (false, 2), (true, 1), (true, 4)] {
+        let module = module(|cursor| {
+            let (x, y) = (argument(cursor, 0), argument(cursor, 1));
+            // Where the address of a read is not known the words have to go where the program keeps its own.
+            let place = if dynamic { truncated(cursor, x, 6) } else { cursor.iconst(Type::LENGTH, Word::from(20)) };
+            cursor.effect(Opcode::Mstore, &[place, y]);
+            for len in [0u32, 1, 31, 32, 33, 64, 70] {
+                let mut args: Vec<Value> = [x, y, place, x][..topics].to_vec();
+                args.extend((0..len.div_ceil(32)).map(|at| if at == 1 { y } else { x }));
+                cursor.effect_imm(Opcode::LogWords, Imm::Len(len), &args);
+            }
+            let loaded = cursor.ins(Opcode::Mload, &[place]).unwrap();
+            let zero = cursor.iconst(Type::BOOL, Word::ZERO);
+            let first = cursor.ins(Opcode::Mload, &[zero]).unwrap();
+            finish(cursor, &[loaded, first]);
+        });
+        agree(&module, &options(), &inputs(2)[..40]);
+    }
+    let seen = module(|cursor| {
+        let x = argument(cursor, 0);
+        cursor.effect_imm(Opcode::LogWords, Imm::Len(32), &[x]);
+        let size = cursor.ins(Opcode::Msize, &[]).unwrap();
+        finish(cursor, &[size]);
+    });
+    for options in options() {
+        let refused = lower(&seen, &options);
+        assert!(matches!(refused, Err(LowerError::ScratchSeen { opcode: Opcode::LogWords, .. })), "{refused:?}");
+    }
+}
+
+#[test]
 fn storage_is_read_and_written_in_order() {
     let module = module(|cursor| {
         let (x, y) = (argument(cursor, 0), argument(cursor, 1));

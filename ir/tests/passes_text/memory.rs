@@ -483,3 +483,54 @@ fn dead_stores_sees_that_a_copy_writes_what_is_read() {
     rewrites(&["dead-stores"], Goal::Evm, &body("v71"), &body("v71").replace("    mstore v90, v0\n", ""));
     keeps("dead-stores", &body("v70"));
 }
+
+#[test]
+fn logs_of_known_words_leave_memory_for_the_circuit() {
+    let stored = |log: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v2: u8 = iconst 128
+    v3: u8 = iconst 160
+    mstore v2, v0
+    mstore v3, v1
+{log}    stop"
+                )),
+        )
+    };
+    let (before, passes) =
+        (stored("    v4: u6 = iconst 40\n    log v2, v4, v1\n"), ["promote-memory", "dead-stores", "dce"]);
+    let after = main_of(
+        &(inputs(2)
+            + "    v2: u8 = iconst 192
+    v3: u256 = shr v2, v1
+    v4: u64 = trunc v3
+    v5: u8 = iconst 192
+    v6: u256 = shl v5, v4
+    log_words 40, v1, v0, v6
+    stop"),
+    );
+    rewrites(&passes, Goal::Circuit, &before, &after);
+    // On the EVM the words have to be in memory, and are.
+    rewrites(&passes, Goal::Evm, &before, &before);
+    // Words that nobody stored stay where they are.
+    keeps("promote-memory", &stored("    log v0, v91, v1\n"));
+}
+
+#[test]
+fn forward_memory_logs_what_was_stored_around_a_pointer() {
+    let body = |log: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v2: u8 = trunc v0
+    v3: u8 = trunc v1
+    mstore v2, v1
+{log}    stop"
+                )),
+        )
+    };
+    rewrites(&["forward-memory"], Goal::Circuit, &body("    log v2, v91, v0\n"), &body("    log_words 32, v0, v1\n"));
+    rewrites(&["forward-memory"], Goal::Evm, &body("    log v2, v91, v0\n"), &body("    log v2, v91, v0\n"));
+    keeps("forward-memory", &body("    log v3, v91, v0\n"));
+}
