@@ -1,12 +1,14 @@
 //! Legalizing: IR to IR, such that every instruction left is one EVM instruction of the fork.
 //!
-//! Does: expands `select`, `trunc`, `keccak_words`, `log_words`, the exits of words, CLZ and MCOPY where the fork lacks them, and
+//! Does: expands `bound`, `select`, `trunc`, `keccak_words`, `log_words`, the exits of words, CLZ and MCOPY where the fork lacks them, and
 //! `datacopy` past the end of a segment.
 //! Requires: a verified module. Ensures: a verified module whose `datacopy` stay inside their segments, and without the
 //! instructions that [`crate::selection`] calls expanded.
 //! Preserves: equality of `Outcome`.
 
 use cranelift_entity::EntityRef;
+use zvm_ir::memory::MEMORY_LIMIT;
+use zvm_ir::reach::implied;
 use zvm_ir::{Data, Func, Function, Imm, Inst, InstData, Module, Opcode, Pc, Type, Value, Word};
 
 use crate::bounds::bounds;
@@ -40,11 +42,16 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn function(&self, function: &mut Function) -> Result<(), LowerError> {
+        let implied = implied(function);
         for block in function.layout.clone() {
             let insts = core::mem::take(&mut function.blocks[block].insts);
             let mut expand = Expand { func: function, out: Vec::with_capacity(insts.len()), pc: None };
             for inst in insts {
-                self.instruction(&mut expand, inst)?;
+                if expand.func.insts[inst].opcode == Opcode::Bound {
+                    expand.bound(inst, implied.contains_key(&inst));
+                } else {
+                    self.instruction(&mut expand, inst)?;
+                }
             }
             let out = expand.out;
             function.blocks[block].insts = out;
@@ -206,6 +213,28 @@ impl Expand<'_> {
             }
         };
         self.become_value(inst, value);
+    }
+
+    /// Where an access that follows does not run out of gas by itself, an instruction that halts: the place is beyond
+    /// the limit, so is the position in the return data.
+    fn bound(&mut self, inst: Inst, implied: bool) {
+        let InstData { imm, args, pc, .. } = self.func.insts[inst].clone();
+        self.pc = pc;
+        let (Imm::Word(room), &[a]) = (imm, args.as_slice()) else { return self.out.push(inst) };
+        if !implied {
+            let limit = Word::from(MEMORY_LIMIT);
+            let past = match limit.checked_sub(room) {
+                Some(last) => {
+                    let last = self.word(last);
+                    self.op(Opcode::Ult, &[last, a])
+                }
+                None => self.constant(1),
+            };
+            let (zero, top) = (self.constant(0), self.constant(255));
+            let position = self.op(Opcode::Shl, &[top, past]);
+            self.effect(Opcode::Returndatacopy, &[zero, position, zero]);
+        }
+        self.become_value(inst, a);
     }
 
     fn trunc(&mut self, inst: Inst, args: &[Value]) {

@@ -168,6 +168,7 @@ fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Clz
         | Opcode::KeccakWords
         | Opcode::LogWords
+        | Opcode::Bound
         | Opcode::Msize
         | Opcode::Calldataload
         | Opcode::Calldatasize

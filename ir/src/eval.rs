@@ -193,6 +193,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
             keccak256(&bytes)
         }
         Opcode::Keccak256
+        | Opcode::Bound
         | Opcode::Mload
         | Opcode::Mstore
         | Opcode::Mstore8

@@ -198,14 +198,14 @@ impl Function {
         }
     }
 
-    /// The constant that `value` is, if an `iconst` (through `zext` and `narrow`) defines it.
+    /// The constant that `value` is, if an `iconst` (through `zext`, `narrow` and `bound`) defines it.
     pub fn constant(&self, value: Value) -> Option<Word> {
         let mut value = value;
         loop {
             let data = &self.insts[self.def_inst(value)?];
             match (data.opcode, data.imm) {
                 (Opcode::Iconst, Imm::Word(word)) => return Some(word),
-                (Opcode::Zext | Opcode::Narrow, _) => value = *data.args.first()?,
+                (Opcode::Zext | Opcode::Narrow | Opcode::Bound, _) => value = *data.args.first()?,
                 _ => return None,
             }
         }

@@ -426,6 +426,14 @@ impl<'a> Machine<'a> {
         let account = &env.address;
 
         Ok(match data.opcode {
+            Opcode::Bound => {
+                let Imm::Word(room) = data.imm else { return Err(malformed()) };
+                let a = arg(0)?;
+                if a.checked_add(room).is_none_or(|end| end > Word::from(crate::memory::MEMORY_LIMIT)) {
+                    return Err(limit(MemoryLimit));
+                }
+                Effect::Value(a)
+            }
             Opcode::Mload => Effect::Value(self.memory.load(arg(0)?).map_err(limit)?),
             Opcode::Mstore => {
                 self.memory.store(arg(0)?, &arg(1)?.to_be_bytes::<32>()).map_err(limit)?;
@@ -734,6 +742,11 @@ mod tests {
         assert!(matches!(forever, Err(InterpError::StepLimit { limit: 10_000, .. })));
         let huge = "block0:\nv0: u256 = iconst 0xffffffffffffffffffff\nv1: u256 = mload v0 @0007\nstop";
         assert_eq!(main(huge, &[]), Err(InterpError::MemoryLimit { pc: Some(7) }));
+        for (place, passes) in [(0x3ffffe0u64, true), (0x3ffffe1, false), (u64::MAX, false)] {
+            let bound = format!("block0:\nv0: u256 = iconst {place:#x}\nv1: u27 = bound 32, v0 @0007\nstop");
+            let expected = if passes { Ok(Outcome::halted(Halt::Return, vec![])) } else { main(huge, &[]) };
+            assert_eq!(main(&bound, &[]), expected, "{place:#x}");
+        }
         let recursion =
             "zvm 1\nentry @main\nfunc @main() {\nblock0:\ncall @f()\nstop\n}\nfunc @f() {\nblock0:\ncall @f()\nret\n}";
         assert!(matches!(outcome(recursion, &[]), Err(InterpError::CallDepth { .. })));

@@ -278,6 +278,7 @@ const BOOL: Rule = Fixed(1);
 const WORD: Rule = Fixed(256);
 const ADDRESS: Rule = Fixed(160);
 const LENGTH: Rule = Fixed(64);
+const PLACE: Rule = Fixed(Type::PLACE.bits());
 const INPUT: E = E::READS_INPUT;
 const STOPS: E = E::TERMINATES;
 const FOREIGN: E = E::READS_MEMORY
@@ -376,6 +377,9 @@ instructions! {
     Keccak256 "keccak256" (offset, len) -> WORD, E::READS_MEMORY;
 
     // Memory.
+    /// `a`, where `imm` bytes from `a` on are below the limit of memory (2^26 bytes). Otherwise the execution has no outcome: a
+    /// program that goes on to access them runs out of gas on the EVM, and whatever stands for it must not return.
+    Bound "bound" (a) [imm Word] -> PLACE, E::MAY_TRAP;
     /// The word at byte `offset` of memory (MLOAD).
     Mload "mload" (offset) -> WORD, E::READS_MEMORY;
     /// Stores a word at byte `offset` (MSTORE).

@@ -320,6 +320,39 @@ fn data_is_copied_and_padded_with_zeros() {
     }
 }
 
+/// What the program does not access after all must still end it.
+#[test]
+fn places_beyond_the_limit_of_memory_halt() {
+    for accessed in [false, true] {
+        let module = module(|cursor| {
+            let x = argument(cursor, 0);
+            let place = cursor.bound(32, x);
+            if accessed {
+                cursor.effect(Opcode::Mstore, &[place, x]);
+            }
+            finish(cursor, &[place]);
+        });
+        let last = Word::from(zvm_ir::memory::MEMORY_LIMIT - 32);
+        let small = [Word::ZERO, Word::from(31), Word::from(70_000)];
+        agree(&module, &options(), &small.map(|place| words(&[place])));
+        if !accessed {
+            agree(&module, &options(), &[words(&[last])]);
+        }
+        for place in [last + Word::from(1), Word::from(1) << 32, Word::from(1) << 255, Word::MAX] {
+            let calldata = words(&[place]);
+            let env = zvm_ir::Env::default();
+            let limit = zvm_ir::run(&module, zvm_ir::Call::new(&calldata, &env), &zvm_ir::EmptyState);
+            assert_eq!(limit, Err(zvm_ir::InterpError::MemoryLimit { pc: None }));
+            for options in options() {
+                let code = lower(&module, &options).unwrap().code;
+                let halted =
+                    execute(&code, options.fork, &calldata).is_none_or(|(outcome, _)| outcome.halt == Halt::Trap);
+                assert!(halted, "{place:#x} with {options:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn logs_of_words_leave_memory_as_it_was() {
     for (dynamic, topics) in [(false, 0), (false, 2), (true, 1), (true, 4)] {

@@ -233,7 +233,7 @@ impl Forwarding<'_> {
             let ValueDef::Result(inst, _) = self.func.values[value].def else { break Some(value) };
             let data = &self.func.insts[inst];
             match (data.opcode, data.args.as_slice()) {
-                (Opcode::Zext | Opcode::Narrow, &[a]) => value = a,
+                (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[a]) => value = a,
                 (Opcode::Wadd | Opcode::Add, &[a, b]) => {
                     if let Some(word) = self.func.constant(b) {
                         (value, offset) = (a, offset.wrapping_add(word));

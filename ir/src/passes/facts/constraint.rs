@@ -36,8 +36,6 @@ pub(crate) enum Relation {
     Sge,
     /// The other value is what this instruction makes of the subject and the constant.
     Preimage(Opcode, Word),
-    /// The sum with the other value, modulo 2^256, is at most this.
-    SumUle(Word),
 }
 
 /// The other side of a relation.
@@ -132,7 +130,7 @@ fn collect(func: &Function, condition: Value, truth: bool, depth: usize, out: &m
 fn preimage(func: &Function, value: Value) -> Option<(Value, Relation)> {
     let data = &func.insts[func.def_inst(value)?];
     let (operand, constant) = match (data.opcode, data.args.as_slice()) {
-        (Opcode::Zext | Opcode::Narrow | Opcode::Not, &[a]) => (a, Word::ZERO),
+        (Opcode::Zext | Opcode::Narrow | Opcode::Bound | Opcode::Not, &[a]) => (a, Word::ZERO),
         (Opcode::Trunc, &[a]) => (a, func.ty(value).max_value()),
         (Opcode::Wadd | Opcode::Add | Opcode::Wsub | Opcode::Sub | Opcode::And, &[a, b]) => (a, func.constant(b)?),
         (Opcode::Shr, &[n, a]) => (a, func.constant(n)?),
@@ -162,12 +160,6 @@ impl Relation {
             Self::Sle => signed(least, Some(other.shi)),
             Self::Sgt => signed(other.slo.checked_add(one), most),
             Self::Sge => signed(Some(other.slo), most),
-            // Not less than minus the other value, as a signed number.
-            Self::SumUle(bound) if other.hi < SIGN && bound < SIGN => {
-                let (least, most) = (other.hi.wrapping_neg() ^ SIGN, bound.wrapping_sub(other.lo) ^ SIGN);
-                Fact::signed_range(least, most)?.meet(subject)
-            }
-            Self::SumUle(_) => Some(*subject),
             Self::Preimage(opcode, constant) => subject.meet(&inverse(opcode, constant, other)?),
         }
     }
@@ -195,7 +187,7 @@ fn without(mut fact: Fact, word: Word) -> Option<Fact> {
 fn inverse(opcode: Opcode, constant: Word, result: &Fact) -> Option<Fact> {
     let binary = |opcode| transfer(opcode, Imm::None, &[*result, Fact::exact(constant)], Type::WORD);
     match opcode {
-        Opcode::Zext | Opcode::Narrow => Some(*result),
+        Opcode::Zext | Opcode::Narrow | Opcode::Bound => Some(*result),
         Opcode::Not => transfer(Opcode::Not, Imm::None, &[*result], Type::WORD),
         Opcode::Wadd | Opcode::Add => binary(Opcode::Wsub),
         Opcode::Wsub | Opcode::Sub => binary(Opcode::Wadd),

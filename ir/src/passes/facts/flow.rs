@@ -19,7 +19,6 @@ use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::facts::Fact;
 use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints};
-use crate::passes::facts::touched::Touched;
 use crate::passes::facts::transfer::transfer;
 use crate::passes::memory::access::{Access, Source, access, tracked_write};
 use crate::passes::memory::known::{Joining, Known};
@@ -77,7 +76,6 @@ pub(crate) struct Flow {
     memory_in: SecondaryMap<Block, Option<Known>>,
     memory_out: SecondaryMap<Block, Option<Known>>,
     memory_growth: SecondaryMap<Block, u8>,
-    touched: Touched,
     /// What calls do to memory as it is where they stand.
     calls: SecondaryMap<Inst, Option<Access>>,
     users: Vec<Vec<u32>>,
@@ -102,7 +100,6 @@ impl Flow {
             memory_in: SecondaryMap::new(),
             memory_out: SecondaryMap::new(),
             memory_growth: SecondaryMap::new(),
-            touched: Touched::new(func),
             calls: SecondaryMap::new(),
             users: Vec::new(),
         };
@@ -233,9 +230,7 @@ impl Flow {
                     let mut undo = Vec::new();
                     let mark = order.mark();
                     let first = self.refined.len() as u32;
-                    let mut told = self.told_by_branch(func, block);
-                    told.extend(self.told_by_accesses(block, &current));
-                    for constraint in told {
+                    for constraint in self.told_by_branch(func, block) {
                         order.learn(func, &constraint);
                         let name_of = |value: Value, current: &SecondaryMap<Value, Option<Name>>| {
                             current[value].unwrap_or(Name(value.as_u32()))
@@ -273,26 +268,6 @@ impl Flow {
             (Opcode::Brif, [then, _]) => constraints(func, data.args[0], then.block == block),
             _ => Vec::new(),
         }
-    }
-
-    /// What the accesses to memory in a block say about values from other blocks, and are not known to say already.
-    fn told_by_accesses(&self, block: Block, current: &SecondaryMap<Value, Option<Name>>) -> Vec<Constraint> {
-        let known = |value: Value, bound: Word| {
-            let mut name = current[value];
-            let mut least = self.touched.at_definition[value];
-            while let Some(at) = name.and_then(|name| (name.0 as usize).checked_sub(self.values)) {
-                let refined = &self.refined[at];
-                if let (Relation::Ule, OtherName::Word(word)) = (refined.relation, refined.other) {
-                    least = Some(least.map_or(word, |least| least.min(word)));
-                }
-                name = Some(refined.parent);
-            }
-            least.is_some_and(|least| least <= bound)
-        };
-        let told = self.touched.at_entry[block].iter();
-        told.filter(|told| !matches!(told.other, Other::Word(bound) if told.relation == Relation::Ule && known(told.subject, bound)))
-            .copied()
-            .collect()
     }
 
     fn record_users(&mut self, func: &Function) {
@@ -497,7 +472,7 @@ impl Flow {
     }
 
     fn raise(&mut self, func: &Function, name: Name, fact: Option<Fact>, widen: bool, work: &mut BTreeSet<u32>) {
-        let Some(fact) = fact.and_then(|fact| self.bounded(name, fact)) else { return };
+        let Some(fact) = fact else { return };
         let at = name.0 as usize;
         let next = match self.facts[at] {
             None => fact,
@@ -519,15 +494,6 @@ impl Flow {
         if self.facts[at] != Some(next) {
             self.facts[at] = Some(next);
             work.extend(self.users[at].iter().copied());
-        }
-    }
-
-    /// The fact with the bound that accesses to memory put on a value wherever it is defined.
-    fn bounded(&self, name: Name, fact: Fact) -> Option<Fact> {
-        let bound = (name.index() < self.values).then(|| self.touched.at_definition[Value::from_u32(name.0)]).flatten();
-        match bound {
-            Some(bound) => fact.meet(&Fact::range(Word::ZERO, bound)?),
-            None => Some(fact),
         }
     }
 
@@ -660,13 +626,7 @@ impl Order {
                 self.add(a, b, false);
                 self.add(b, a, false);
             }
-            Relation::Ne
-            | Relation::Slt
-            | Relation::Sle
-            | Relation::Sgt
-            | Relation::Sge
-            | Relation::Preimage(..)
-            | Relation::SumUle(_) => {}
+            Relation::Ne | Relation::Slt | Relation::Sle | Relation::Sgt | Relation::Sge | Relation::Preimage(..) => {}
         }
     }
 
@@ -695,7 +655,7 @@ impl Order {
 fn integer(func: &Function, mut value: Value) -> Value {
     while let ValueDef::Result(inst, _) = func.values[value].def {
         match (func.insts[inst].opcode, func.insts[inst].args.as_slice()) {
-            (Opcode::Zext | Opcode::Narrow, &[a]) => value = a,
+            (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[a]) => value = a,
             _ => break,
         }
     }
