@@ -32,7 +32,10 @@ fn few_bytes_are_stored_without_a_loop() {
     rewrites(
         &["lower-copies", "fold", "gvn", "dce"],
         Goal::Circuit,
-        &main_of(&(inputs(2) + "    v8: u8 = trunc v0\n    v9: u8 = trunc v1\n    v2: u7 = iconst 64\n    mcopy v8, v9, v2\n    stop")),
+        &main_of(
+            &(inputs(2)
+                + "    v8: u8 = trunc v0\n    v9: u8 = trunc v1\n    v2: u7 = iconst 64\n    mcopy v8, v9, v2\n    stop"),
+        ),
         &main_of(
             &(inputs(2)
                 + "    v8: u8 = trunc v0

@@ -1,11 +1,12 @@
-//! What a branch tells about values: a list of relations that hold on one side of it.
+//! What a branch tells about values, and a `bound`: a list of relations that hold on one side of it, or behind it.
 
 use crate::Word;
-use crate::entities::Value;
+use crate::entities::{Inst, Value};
 use crate::function::{Function, Imm};
 use crate::opcode::Opcode;
 use crate::passes::facts::fact::{Fact, SIGN, low_mask};
-use crate::passes::facts::transfer::transfer;
+use crate::passes::facts::transfer::{bounded, transfer};
+use crate::reach::root;
 use crate::types::Type;
 
 /// How deep a condition is taken apart.
@@ -36,6 +37,8 @@ pub(crate) enum Relation {
     Sge,
     /// The other value is what this instruction makes of the subject and the constant.
     Preimage(Opcode, Word),
+    /// The sum with the other value, modulo 2^256, is at most this.
+    SumUle(Word),
 }
 
 /// The other side of a relation.
@@ -75,6 +78,20 @@ pub(crate) fn constraints(func: &Function, condition: Value, truth: bool) -> Vec
         at += 1;
     }
     out
+}
+
+/// What a `bound` of a sum says about its parts.
+pub(crate) fn of_bound(func: &Function, inst: Inst) -> Vec<Constraint> {
+    let data = &func.insts[inst];
+    let (Opcode::Bound, &[sum]) = (data.opcode, data.args.as_slice()) else { return Vec::new() };
+    let Some(def) = func.def_inst(root(func, sum)).map(|def| &func.insts[def]) else { return Vec::new() };
+    let (Opcode::Wadd | Opcode::Add, &[a, b]) = (def.opcode, def.args.as_slice()) else { return Vec::new() };
+    let Some(all) = bounded(data.imm) else { return Vec::new() };
+    let about = |(subject, other): (Value, Value)| {
+        let other = func.constant(other).map_or(Other::Value(other), Other::Word);
+        func.constant(subject).is_none().then_some(Constraint { subject, relation: Relation::SumUle(all.hi), other })
+    };
+    [(a, b), (b, a)].into_iter().filter_map(about).collect()
 }
 
 fn collect(func: &Function, condition: Value, truth: bool, depth: usize, out: &mut Vec<Constraint>) {
@@ -160,6 +177,12 @@ impl Relation {
             Self::Sle => signed(least, Some(other.shi)),
             Self::Sgt => signed(other.slo.checked_add(one), most),
             Self::Sge => signed(Some(other.slo), most),
+            // Not less than minus the other value, as a signed number.
+            Self::SumUle(bound) if other.hi < SIGN && bound < SIGN => {
+                let (least, most) = (other.hi.wrapping_neg() ^ SIGN, bound.wrapping_sub(other.lo) ^ SIGN);
+                Fact::signed_range(least, most)?.meet(subject)
+            }
+            Self::SumUle(_) => Some(*subject),
             Self::Preimage(opcode, constant) => subject.meet(&inverse(opcode, constant, other)?),
         }
     }

@@ -18,7 +18,7 @@ use crate::function::{Function, ValueDef};
 use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::facts::Fact;
-use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints};
+use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints, of_bound};
 use crate::passes::facts::transfer::transfer;
 use crate::passes::memory::access::{Access, Source, access, tracked_write};
 use crate::passes::memory::known::{Joining, Known};
@@ -65,6 +65,8 @@ pub(crate) struct Flow {
     refined: Vec<Refined>,
     /// The names that each block makes.
     made: SecondaryMap<Block, (u32, u32)>,
+    /// The names that each `bound` makes for what follows it.
+    told: SecondaryMap<Inst, (u32, u32)>,
     /// For each instruction the names of its operands, then of the arguments of its targets.
     operands: SecondaryMap<Inst, Vec<Name>>,
     /// Comparisons and subtractions decided by an earlier comparison of the same values.
@@ -91,6 +93,7 @@ impl Flow {
             values,
             refined: Vec::new(),
             made: SecondaryMap::new(),
+            told: SecondaryMap::new(),
             operands: SecondaryMap::new(),
             related: SecondaryMap::new(),
             facts: Vec::new(),
@@ -232,18 +235,7 @@ impl Flow {
                     let first = self.refined.len() as u32;
                     for constraint in self.told_by_branch(func, block) {
                         order.learn(func, &constraint);
-                        let name_of = |value: Value, current: &SecondaryMap<Value, Option<Name>>| {
-                            current[value].unwrap_or(Name(value.as_u32()))
-                        };
-                        let other = match constraint.other {
-                            Other::Value(value) => OtherName::Name(name_of(value, &current)),
-                            Other::Word(word) => OtherName::Word(word),
-                        };
-                        let value = constraint.subject;
-                        let parent = name_of(value, &current);
-                        let name = Name((self.values + self.refined.len()) as u32);
-                        self.refined.push(Refined { value, parent, relation: constraint.relation, other });
-                        undo.push((value, current[value].replace(name)));
+                        self.refined_name(&constraint, &mut current, &mut undo);
                     }
                     self.made[block] = (first, self.refined.len() as u32);
                     for &inst in &func.blocks[block].insts {
@@ -251,12 +243,37 @@ impl Flow {
                         self.operands[inst] =
                             data.uses().map(|value| current[value].unwrap_or(Name(value.as_u32()))).collect();
                         self.related[inst] = order.decide(func, inst);
+                        if data.opcode == Opcode::Bound {
+                            let first = self.refined.len() as u32;
+                            for constraint in of_bound(func, inst) {
+                                self.refined_name(&constraint, &mut current, &mut undo);
+                            }
+                            self.told[inst] = (first, self.refined.len() as u32);
+                        }
                     }
                     stack.push(Step::Leave(undo, mark));
                     stack.extend(self.cfg.dominated_children(block).iter().rev().map(|&child| Step::Enter(child)));
                 }
             }
         }
+    }
+
+    /// Makes a name for what a constraint says more about its subject.
+    fn refined_name(
+        &mut self,
+        constraint: &Constraint,
+        current: &mut SecondaryMap<Value, Option<Name>>,
+        undo: &mut Vec<(Value, Option<Name>)>,
+    ) {
+        let name_of = |value: Value| current[value].unwrap_or(Name(value.as_u32()));
+        let other = match constraint.other {
+            Other::Value(value) => OtherName::Name(name_of(value)),
+            Other::Word(word) => OtherName::Word(word),
+        };
+        let (value, parent) = (constraint.subject, name_of(constraint.subject));
+        let name = Name((self.values + self.refined.len()) as u32);
+        self.refined.push(Refined { value, parent, relation: constraint.relation, other });
+        undo.push((value, current[value].replace(name)));
     }
 
     /// What the branch into a block with one predecessor says.
@@ -280,11 +297,13 @@ impl Flow {
                     users.push(position);
                 }
             };
-            let (from, to) = self.made[block];
-            for refined in &self.refined[from as usize..to as usize] {
-                uses(refined.parent, position);
-                if let OtherName::Name(name) = refined.other {
-                    uses(name, position);
+            let told = func.blocks[block].insts.iter().map(|&inst| self.told[inst]);
+            for (from, to) in core::iter::once(self.made[block]).chain(told) {
+                for refined in &self.refined[from as usize..to as usize] {
+                    uses(refined.parent, position);
+                    if let OtherName::Name(name) = refined.other {
+                        uses(name, position);
+                    }
                 }
             }
             for &inst in &func.blocks[block].insts {
@@ -350,6 +369,14 @@ impl Flow {
                     return;
                 }
                 self.raise(func, Name(result.as_u32()), fact, false, work);
+            }
+            let (from, to) = self.told[inst];
+            for at in from..to {
+                let fact = self.refine(at as usize);
+                if fact.is_none() {
+                    return;
+                }
+                self.raise(func, Name((self.values + at as usize) as u32), fact, false, work);
             }
             let returns = !matches!((data.opcode, data.imm), (Opcode::Call, Imm::Func(f)) if !cx.summary(f).returns);
             if !returns {
@@ -532,6 +559,11 @@ impl Flow {
                     let fact = self.evaluate(func, inst, &args, result);
                     changed |= self.lower(Name(result.as_u32()), fact);
                 }
+                let (from, to) = self.told[inst];
+                for at in from..to {
+                    let fact = self.refine(at as usize);
+                    changed |= self.lower(Name((self.values + at as usize) as u32), fact);
+                }
             }
         }
         changed
@@ -626,7 +658,13 @@ impl Order {
                 self.add(a, b, false);
                 self.add(b, a, false);
             }
-            Relation::Ne | Relation::Slt | Relation::Sle | Relation::Sgt | Relation::Sge | Relation::Preimage(..) => {}
+            Relation::Ne
+            | Relation::Slt
+            | Relation::Sle
+            | Relation::Sgt
+            | Relation::Sge
+            | Relation::Preimage(..)
+            | Relation::SumUle(_) => {}
         }
     }
 
