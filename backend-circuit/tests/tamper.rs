@@ -153,3 +153,30 @@ fn an_unprovable_path_cannot_be_proved() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A place in memory beyond the limit, where the original runs out of gas, cannot be proved even if nothing is accessed there
+/// any more: honest provers are told where, others meet a row.
+#[test]
+fn a_place_beyond_the_limit_of_memory_cannot_be_proved() {
+    let text = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u27 = \
+         bound 32, v1 @0042\n v3: u28 = add v2, v2\n return_words 32, v3\n}\n";
+    let program = Program::compile(&zvm_ir::parse(text).unwrap()).unwrap();
+    let call = |place: Word| Call { calldata: place.to_be_bytes::<32>().to_vec(), ..Call::default() };
+    let last = Word::from(zvm_ir::memory::MEMORY_LIMIT - 32);
+    for place in [Word::ZERO, Word::from(7), last] {
+        program.check(&call(place)).unwrap();
+    }
+    for place in [last + Word::from(1), Word::from(1) << 27, Word::from(1) << 128, Word::MAX] {
+        match program.execute(&call(place)) {
+            Err(CircuitError::Unprovable(exit)) => assert_eq!(exit.pc, Some(0x42)),
+            other => panic!("{other:?}"),
+        }
+        let z = statement::initial_state(&program, &call(place));
+        match run_slots(&program, program.regions().regions.keys().take(1), &call(place), z) {
+            Err(CircuitError::Unsatisfied(blame)) => {
+                assert!(blame.name.contains("unprovable @0042 bound"), "{}", blame.name)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

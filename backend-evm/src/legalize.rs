@@ -1,12 +1,14 @@
 //! Legalizing: IR to IR, such that every instruction left is one EVM instruction of the fork.
 //!
-//! Does: expands `select`, `trunc`, `keccak_words`, the exits of words, CLZ and MCOPY where the fork lacks them,
-//! `datacopy` past the end of a segment, and `calldataload` in creation code.
+//! Does: expands `bound`, `select`, `trunc`, `keccak_words`, `log_words`, the exits of words, CLZ and MCOPY where the fork lacks
+//! them, `datacopy` past the end of a segment, and `calldataload` in creation code.
 //! Requires: a verified module. Ensures: a verified module whose `datacopy` stay inside their segments, and without the
 //! instructions that [`crate::selection`] calls expanded.
 //! Preserves: equality of `Outcome`.
 
 use cranelift_entity::EntityRef;
+use zvm_ir::memory::MEMORY_LIMIT;
+use zvm_ir::reach::implied;
 use zvm_ir::{Data, Func, Function, Imm, Inst, InstData, Module, Opcode, Pc, Type, Value, Word};
 
 use crate::bounds::bounds;
@@ -42,11 +44,16 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn function(&self, function: &mut Function) -> Result<(), LowerError> {
+        let implied = implied(function);
         for block in function.layout.clone() {
             let insts = core::mem::take(&mut function.blocks[block].insts);
             let mut expand = Expand { func: function, out: Vec::with_capacity(insts.len()), pc: None };
             for inst in insts {
-                self.instruction(&mut expand, inst)?;
+                if expand.func.insts[inst].opcode == Opcode::Bound {
+                    expand.bound(inst, implied.contains_key(&inst));
+                } else {
+                    self.instruction(&mut expand, inst)?;
+                }
             }
             let out = expand.out;
             function.blocks[block].insts = out;
@@ -61,7 +68,14 @@ impl Context<'_> {
         match (opcode, imm) {
             (Opcode::Select, _) => expand.select(inst, &args),
             (Opcode::Trunc, _) => expand.trunc(inst, &args),
-            (Opcode::KeccakWords, _) => self.keccak_words(expand, inst, &args)?,
+            (Opcode::KeccakWords, _) => {
+                self.words_in_scratch(expand, inst, &args, Opcode::Keccak256, 32 * args.len() as u64, &[])?;
+            }
+            (Opcode::LogWords, Imm::Len(len)) => {
+                let topics = expand.func.insts[inst].topics().map_or(0, <[Value]>::len);
+                let (topics, words) = args.split_at(topics);
+                self.words_in_scratch(expand, inst, words, Opcode::Log, u64::from(len), topics)?;
+            }
             (Opcode::Calldataload, _) if self.creation => self.code_word(expand, inst, &args)?,
             (Opcode::ReturnWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Return, &args, len),
             (Opcode::RevertWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Revert, &args, len),
@@ -101,26 +115,35 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn keccak_words(&self, expand: &mut Expand<'_>, inst: Inst, args: &[Value]) -> Result<(), LowerError> {
-        let len = 32 * args.len() as u64;
+    /// `reader` of the first `len` bytes of `words`, put into memory where the program does not see them.
+    fn words_in_scratch(
+        &self,
+        expand: &mut Expand<'_>,
+        inst: Inst,
+        words: &[Value],
+        reader: Opcode,
+        len: u64,
+        more: &[Value],
+    ) -> Result<(), LowerError> {
         let base = match self.plan.scratch {
             Scratch::Free(base) => base,
             Scratch::Restore => 0,
-            Scratch::Forbidden if args.is_empty() => 0,
+            Scratch::Forbidden if words.is_empty() => 0,
             Scratch::Forbidden => {
-                return Err(LowerError::ScratchSeen { opcode: Opcode::KeccakWords, pc: expand.pc });
+                let opcode = expand.func.insts[inst].opcode;
+                return Err(LowerError::ScratchSeen { opcode, pc: expand.pc });
             }
         };
-        let addresses: Vec<Value> = (0..args.len() as u64).map(|at| expand.constant(base + 32 * at)).collect();
+        let addresses: Vec<Value> = (0..words.len() as u64).map(|at| expand.constant(base + 32 * at)).collect();
         let saved: Vec<Value> = match self.plan.scratch {
             Scratch::Restore => addresses.iter().map(|&at| expand.op(Opcode::Mload, &[at])).collect(),
             Scratch::Free(_) | Scratch::Forbidden => Vec::new(),
         };
-        for (&address, &word) in addresses.iter().zip(args) {
+        for (&address, &word) in addresses.iter().zip(words) {
             expand.effect(Opcode::Mstore, &[address, word]);
         }
         let (base, len) = (expand.constant(base), expand.constant(len));
-        expand.replace(inst, Opcode::Keccak256, Imm::None, vec![base, len]);
+        expand.replace(inst, reader, Imm::None, [&[base, len], more].concat());
         for (&address, &word) in addresses.iter().zip(&saved) {
             expand.effect(Opcode::Mstore, &[address, word]);
         }
@@ -211,6 +234,28 @@ impl Expand<'_> {
             }
         };
         self.become_value(inst, value);
+    }
+
+    /// Where an access that follows does not run out of gas by itself, an instruction that halts: the place is beyond
+    /// the limit, so is the position in the return data.
+    fn bound(&mut self, inst: Inst, implied: bool) {
+        let InstData { imm, args, pc, .. } = self.func.insts[inst].clone();
+        self.pc = pc;
+        let (Imm::Word(room), &[a]) = (imm, args.as_slice()) else { return self.out.push(inst) };
+        if !implied {
+            let limit = Word::from(MEMORY_LIMIT);
+            let past = match limit.checked_sub(room) {
+                Some(last) => {
+                    let last = self.word(last);
+                    self.op(Opcode::Ult, &[last, a])
+                }
+                None => self.constant(1),
+            };
+            let (zero, top) = (self.constant(0), self.constant(255));
+            let position = self.op(Opcode::Shl, &[top, past]);
+            self.effect(Opcode::Returndatacopy, &[zero, position, zero]);
+        }
+        self.become_value(inst, a);
     }
 
     fn trunc(&mut self, inst: Inst, args: &[Value]) {

@@ -1,7 +1,7 @@
 //! Which memory the program cannot see.
 //!
-//! Three things need memory that the IR does not mention: `keccak_words` (the words are hashed from memory), the exits
-//! `return_words` and `revert_words`, and values spilled from the stack. What each may use follows from where the
+//! Three things need memory that the IR does not mention: `keccak_words` and `log_words` (the words are hashed and logged
+//! from memory), the exits `return_words` and `revert_words`, and values spilled from the stack. What each may use follows from where the
 //! program itself reads and writes.
 
 use zvm_ir::{Function, Imm, InstData, Module, Opcode, Value, Word};
@@ -28,7 +28,7 @@ enum Kind {
     Write,
 }
 
-/// Where `keccak_words` puts its words.
+/// Where `keccak_words` and `log_words` put their words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scratch {
     /// At this address, which the program never reads.
@@ -44,7 +44,7 @@ pub(crate) enum Scratch {
 pub(crate) struct MemoryPlan {
     /// Whether the program reads MSIZE.
     pub observes_msize: bool,
-    /// Where `keccak_words` puts its words.
+    /// Where `keccak_words` and `log_words` put their words.
     pub scratch: Scratch,
     /// From here on the program neither reads nor writes, and neither do scratch and exits. `None` if no such address
     /// is known.
@@ -65,8 +65,9 @@ pub(crate) fn plan(module: &Module, creation: bool) -> MemoryPlan {
     for function in module.funcs.values() {
         for (_, inst) in function.insts_in_order() {
             let data = &function.insts[inst];
-            let words = 32 * data.args.len() as u64;
-            if data.opcode == Opcode::KeccakWords {
+            let topics = data.topics().map_or(0, <[Value]>::len);
+            let words = 32 * (data.args.len() - topics) as u64;
+            if matches!(data.opcode, Opcode::KeccakWords | Opcode::LogWords) {
                 hashed = hashed.max(words);
             } else if creation && data.opcode == Opcode::Calldataload {
                 hashed = hashed.max(32);
@@ -168,6 +169,8 @@ fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Byte
         | Opcode::Clz
         | Opcode::KeccakWords
+        | Opcode::LogWords
+        | Opcode::Bound
         | Opcode::Msize
         | Opcode::Calldataload
         | Opcode::Calldatasize

@@ -33,7 +33,13 @@ pub(crate) fn select(opcode: Opcode, operands: usize) -> Selection {
     match opcode {
         Opcode::Iconst | Opcode::Immutable => Remade,
         Opcode::Zext | Opcode::Narrow => Alias,
-        Opcode::Trunc | Opcode::Select | Opcode::KeccakWords | Opcode::ReturnWords | Opcode::RevertWords => Expanded,
+        Opcode::Trunc
+        | Opcode::Select
+        | Opcode::KeccakWords
+        | Opcode::LogWords
+        | Opcode::Bound
+        | Opcode::ReturnWords
+        | Opcode::RevertWords => Expanded,
         Opcode::Add | Opcode::Wadd => Evm(evm::ADD),
         Opcode::Sub | Opcode::Wsub => Evm(evm::SUB),
         Opcode::Mul | Opcode::Wmul => Evm(evm::MUL),

@@ -88,6 +88,12 @@ impl<'f> Cursor<'f> {
         self.func.insts[inst].results[0]
     }
 
+    /// Appends `bound`: `value`, from which on there is room for so many bytes below the limit of memory.
+    pub fn bound(&mut self, room: u32, value: Value) -> Value {
+        let inst = self.push(Opcode::Bound, Imm::Word(Word::from(room)), &[value], Vec::new(), &[Type::PLACE]);
+        self.func.insts[inst].results[0]
+    }
+
     /// Appends `datacopy`.
     pub fn datacopy(&mut self, data: Data, args: &[Value]) -> Inst {
         self.push(Opcode::Datacopy, Imm::Data(data), args, Vec::new(), &[])

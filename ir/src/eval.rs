@@ -193,6 +193,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
             keccak256(&bytes)
         }
         Opcode::Keccak256
+        | Opcode::Bound
         | Opcode::Mload
         | Opcode::Mstore
         | Opcode::Mstore8
@@ -229,6 +230,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         | Opcode::Tload
         | Opcode::Tstore
         | Opcode::Log
+        | Opcode::LogWords
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

@@ -65,6 +65,19 @@ impl InstData {
         self.results.first().copied()
     }
 
+    /// The operands of `log` and `log_words` that are topics. `None` for other instructions, and where operands are
+    /// missing.
+    pub fn topics(&self) -> Option<&[Value]> {
+        match (self.opcode, self.imm) {
+            (Opcode::Log, _) => self.args.get(2..),
+            (Opcode::LogWords, Imm::Len(len)) => {
+                let count = self.args.len().checked_sub((len as usize).div_ceil(32))?;
+                self.args.get(..count)
+            }
+            _ => None,
+        }
+    }
+
     /// Every value read: operands, then the arguments of each target.
     pub fn uses(&self) -> impl Iterator<Item = Value> + '_ {
         self.args.iter().chain(self.targets.iter().flat_map(|target| &target.args)).copied()
@@ -187,14 +200,14 @@ impl Function {
         }
     }
 
-    /// The constant that `value` is, if an `iconst` (through `zext` and `narrow`) defines it.
+    /// The constant that `value` is, if an `iconst` (through `zext`, `narrow` and `bound`) defines it.
     pub fn constant(&self, value: Value) -> Option<Word> {
         let mut value = value;
         loop {
             let data = &self.insts[self.def_inst(value)?];
             match (data.opcode, data.imm) {
                 (Opcode::Iconst, Imm::Word(word)) => return Some(word),
-                (Opcode::Zext | Opcode::Narrow, _) => value = *data.args.first()?,
+                (Opcode::Zext | Opcode::Narrow | Opcode::Bound, _) => value = *data.args.first()?,
                 _ => return None,
             }
         }

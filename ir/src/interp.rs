@@ -432,6 +432,14 @@ impl<'a> Machine<'a> {
         let account = &env.address;
 
         Ok(match data.opcode {
+            Opcode::Bound => {
+                let Imm::Word(room) = data.imm else { return Err(malformed()) };
+                let a = arg(0)?;
+                if a.checked_add(room).is_none_or(|end| end > Word::from(crate::memory::MEMORY_LIMIT)) {
+                    return Err(limit(MemoryLimit));
+                }
+                Effect::Value(a)
+            }
             Opcode::Mload => Effect::Value(self.memory.load(arg(0)?).map_err(limit)?),
             Opcode::Mstore => {
                 self.memory.store(arg(0)?, &arg(1)?.to_be_bytes::<32>()).map_err(limit)?;
@@ -501,6 +509,7 @@ impl<'a> Machine<'a> {
             Opcode::Sstore
             | Opcode::Tstore
             | Opcode::Log
+            | Opcode::LogWords
             | Opcode::Selfdestruct
             | Opcode::EvmCreate
             | Opcode::EvmCreate2
@@ -520,6 +529,12 @@ impl<'a> Machine<'a> {
             Opcode::Log => {
                 let bytes = self.memory.read(arg(0)?, arg(1)?).map_err(limit)?;
                 host.log(Log { address: *account, topics: args[2..].to_vec(), data: bytes });
+                Effect::Done
+            }
+            Opcode::LogWords => {
+                let topics = data.topics().ok_or_else(malformed)?.len();
+                let bytes = words_data(data.imm, &args[topics..]).ok_or_else(malformed)?;
+                host.log(Log { address: *account, topics: args[..topics].to_vec(), data: bytes });
                 Effect::Done
             }
             Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
@@ -623,7 +638,7 @@ pub fn padded_word(bytes: &[u8], offset: Word) -> Word {
     Word::from_be_bytes(word)
 }
 
-/// The data of `return_words` and `revert_words`.
+/// The data of `return_words`, `revert_words` and `log_words`.
 pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
     let Imm::Len(len) = imm else { return None };
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
@@ -705,6 +720,24 @@ mod tests {
     }
 
     #[test]
+    fn logs_of_words_end_with_their_data() {
+        let logs = |text: &str| {
+            main(&format!("block0:\nv0: u8 = iconst 7\nv1: u8 = iconst 9\n{text}\nstop"), &[]).unwrap().logs
+        };
+        let words = logs("log_words 33, v1, v0, v1, v0");
+        let in_memory = logs(
+            "v2: u1 = iconst 0\nv3: u6 = iconst 32\nv4: u6 = iconst 33\nmstore v2, v1\nmstore v3, v0\nlog v2, v4, v1, v0",
+        );
+        assert_eq!(words, in_memory);
+        assert_eq!((words[0].topics.as_slice(), words[0].data.len()), (&[Word::from(9), Word::from(7)][..], 33));
+        assert!(logs("log_words 0")[0].topics.is_empty());
+        let text = "zvm 1\nentry @main\nfunc @main() {\nblock0:\nlog_words 0\nstop\n}";
+        let (module, env) = (parse(text).unwrap(), Env::default());
+        let call = Call { is_static: true, ..Call::new(&[], &env) };
+        assert_eq!(run(&module, call, &EmptyState).unwrap(), Outcome::halted(Halt::Trap, vec![]));
+    }
+
+    #[test]
     fn a_write_of_the_old_value_is_no_change() {
         let body = "block0:\nv0: u8 = iconst 1\nv1: u8 = iconst 0\nsstore v0, v0\nsstore v0, v1\nstop";
         assert!(main(body, &[]).unwrap().storage.is_empty());
@@ -716,6 +749,11 @@ mod tests {
         assert!(matches!(forever, Err(InterpError::StepLimit { limit: 10_000, .. })));
         let huge = "block0:\nv0: u256 = iconst 0xffffffffffffffffffff\nv1: u256 = mload v0 @0007\nstop";
         assert_eq!(main(huge, &[]), Err(InterpError::MemoryLimit { pc: Some(7) }));
+        for (place, passes) in [(0x3ffffe0u64, true), (0x3ffffe1, false), (u64::MAX, false)] {
+            let bound = format!("block0:\nv0: u256 = iconst {place:#x}\nv1: u27 = bound 32, v0 @0007\nstop");
+            let expected = if passes { Ok(Outcome::halted(Halt::Return, vec![])) } else { main(huge, &[]) };
+            assert_eq!(main(&bound, &[]), expected, "{place:#x}");
+        }
         let recursion =
             "zvm 1\nentry @main\nfunc @main() {\nblock0:\ncall @f()\nstop\n}\nfunc @f() {\nblock0:\ncall @f()\nret\n}";
         assert!(matches!(outcome(recursion, &[]), Err(InterpError::CallDepth { .. })));

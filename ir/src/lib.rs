@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod parse;
 pub mod passes;
 pub mod print;
+pub mod reach;
 pub mod reference;
 pub mod stats;
 pub mod storage_paths;

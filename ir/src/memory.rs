@@ -2,7 +2,7 @@
 
 use crate::Word;
 
-/// The largest memory an execution may touch, in bytes. On the EVM a memory of this size costs more than 10^10 gas, so
+/// The largest memory an execution may touch, in bytes. On the EVM a memory of this size costs more than 8·10^9 gas, so
 /// that an execution which needs more runs out of gas there: a limit of ours, not an outcome.
 pub const MEMORY_LIMIT: usize = 1 << 26;
 

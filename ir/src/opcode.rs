@@ -280,6 +280,7 @@ const BOOL: Rule = Fixed(1);
 const WORD: Rule = Fixed(256);
 const ADDRESS: Rule = Fixed(160);
 const LENGTH: Rule = Fixed(64);
+const PLACE: Rule = Fixed(Type::PLACE.bits());
 const INPUT: E = E::READS_INPUT;
 const STOPS: E = E::TERMINATES;
 const FOREIGN: E = E::READS_MEMORY
@@ -378,6 +379,9 @@ instructions! {
     Keccak256 "keccak256" (offset, len) -> WORD, E::READS_MEMORY;
 
     // Memory.
+    /// `a`, where `imm` bytes from `a` on are below the limit of memory (2^26 bytes). Otherwise the execution has no outcome: a
+    /// program that goes on to access them runs out of gas on the EVM, and whatever stands for it must not return.
+    Bound "bound" (a) [imm Word] -> PLACE, E::MAY_TRAP;
     /// The word at byte `offset` of memory (MLOAD).
     Mload "mload" (offset) -> WORD, E::READS_MEMORY;
     /// Stores a word at byte `offset` (MSTORE).
@@ -459,6 +463,9 @@ instructions! {
     // Logs and calls.
     /// Appends a log of `len` bytes of memory at `offset` with up to four topics; traps in a static call (LOG0–LOG4).
     Log "log" (offset, len, topics: many) -> NoResult, E::LOGS.and(E::READS_MEMORY).and(E::MAY_TRAP);
+    /// Appends a log of the first `imm` bytes of the big-endian words that end the operands, concatenated; the operands
+    /// before those words are its topics, at most four. Traps in a static call (LOG0–LOG4).
+    LogWords "log_words" (topics_and_words: many) [imm Len] -> NoResult, E::LOGS.and(E::MAY_TRAP);
     /// The length of the return data of the latest call (RETURNDATASIZE, EIP-211).
     Returndatasize "returndatasize" () -> LENGTH, E::READS_RETURN_DATA;
     /// Copies return data to memory; traps when it reads past the end (RETURNDATACOPY, EIP-211).

@@ -469,6 +469,7 @@ block1:
 block2(v3: u256):
     v4: u256, v5: u8 = call @f.1(v3, v2)
     datacopy data0, v3, v5, v5
+    log_words 40, v4, v5, v5
     return_words 36, v4, v3
 }
 

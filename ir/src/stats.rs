@@ -81,10 +81,7 @@ impl Stats {
             instructions: Change { before: instructions(lifted), after: instructions(optimised) },
             values,
             narrow,
-            memory_ops: Change {
-                before: sites(lifted, accesses_memory).len(),
-                after: sites(optimised, accesses_memory).len(),
-            },
+            memory_ops: left(&sites(lifted, accesses_memory), lifted, optimised),
             keccak_sites: pcs(&paths.sites),
             storage_sites: pcs(&paths.addressing),
             structured_sites: pcs(&paths.addressing) - pcs(&others),
@@ -241,8 +238,13 @@ fn widths(module: &Module) -> (usize, usize) {
 
 /// The sites of MLOAD, MSTORE and MSTORE8 that a call with this selector can reach, before and after the pipeline.
 pub fn memory_ops_of(lifted: &Module, optimised: &Module, selector: [u8; 4]) -> Change {
-    let count = |module: &Module| sites(&selected(module, selector), accesses_memory).len();
-    Change { before: count(lifted), after: count(optimised) }
+    left(&sites(&selected(lifted, selector), accesses_memory), lifted, &selected(optimised, selector))
+}
+
+/// How many sites there were, and how many of the lifted module there are. What a bulk copy became is not a site.
+fn left(before: &BTreeSet<Pc>, lifted: &Module, optimised: &Module) -> Change {
+    let (all, after) = (sites(lifted, accesses_memory), sites(optimised, accesses_memory));
+    Change { before: before.len(), after: after.intersection(&all).count() }
 }
 
 #[cfg(test)]

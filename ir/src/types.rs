@@ -19,6 +19,9 @@ impl Type {
     /// `u64`, lengths of byte strings that exist.
     pub const LENGTH: Self = Self(64);
 
+    /// `u27`, places in memory: up to and with its limit of 2^26 bytes.
+    pub const PLACE: Self = Self(27);
+
     /// The type of `bits` bits; `None` unless `1 ≤ bits ≤ 256`.
     pub const fn new(bits: u16) -> Option<Self> {
         if bits >= 1 && bits <= 256 { Some(Self(bits)) } else { None }

@@ -6,7 +6,7 @@
 //! Checked of an instruction: operands, immediate and targets are as its row asks; immediates name things that exist;
 //! result types follow the row's rule (a constant fits its type; `narrow`, `trunc`, `zext` go in their direction);
 //! conditions are `u1`; branches give each parameter an argument of its type; calls and `ret` match signatures; lengths
-//! of `return_words` are covered by its words.
+//! of `return_words`, `revert_words` and `log_words` are covered by their words; a log has at most four topics.
 //! Checked of values: each is defined once, and its definition dominates every use (uses in unreachable blocks need a
 //! definition only).
 //!
@@ -326,7 +326,7 @@ impl FunctionVerifier<'_> {
         if self.check_imm(data, row.imm) {
             self.check_results(data, row.rule);
         }
-        if data.opcode == Opcode::Log && data.args.len() > 6 {
+        if data.topics().is_some_and(|topics| topics.len() > 4) {
             self.report(VerifyErrorKind::Topics);
         }
         if data.opcode == Opcode::Ret {
@@ -370,7 +370,12 @@ impl FunctionVerifier<'_> {
             }
             (ImmKind::Len, Imm::Len(len)) => {
                 let words = (len as usize).div_ceil(32);
-                if words != data.args.len() {
+                // What a log has besides its words are topics.
+                let fits = match data.opcode {
+                    Opcode::LogWords => words <= data.args.len(),
+                    _ => words == data.args.len(),
+                };
+                if !fits {
                     self.report(VerifyErrorKind::Length(len, words, data.args.len()));
                 }
                 true
@@ -504,6 +509,8 @@ mod tests {
             ("block0:\nret", "no caller"),
             ("block0:\ncall @main()\nstop", "may not be called"),
             ("block0:\nv0: u8 = iconst 3\nlog v0, v0, v0, v0, v0, v0, v0\nstop", "at most four"),
+            ("block0:\nv0: u8 = iconst 3\nlog_words 65, v0, v0\nstop", "65 bytes need 3 words, there are 2"),
+            ("block0:\nv0: u8 = iconst 3\nlog_words 1, v0, v0, v0, v0, v0, v0\nstop", "at most four"),
             ("block0:\nv1: u1 = iszero v0\nv0: u8 = iconst 3\nstop", "does not reach"),
             (
                 "block0:\nv0: u1 = iconst 1\nbrif v0, block1, block2\nblock1:\nv1: u8 = iconst 1\nstop\nblock2:\nv2: u1 = iszero v1\nstop",

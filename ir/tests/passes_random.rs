@@ -4,7 +4,7 @@
 //! overlap, at pointers kept in memory and at unknown addresses, storage, logs, calls of other functions, early exits.
 
 use zvm_ir::EmptyState;
-use zvm_ir::interp::{Call, run};
+use zvm_ir::interp::{Call, InterpError, run};
 use zvm_ir::passes::{Goal, Options, PIPELINE, apply, optimize};
 use zvm_ir::{
     Block, BlockCall, Cursor, Env, Func, Function, Imm, Module, Opcode, Outcome, TrapCode, Type, Value, Word, verify,
@@ -152,6 +152,8 @@ impl Builder<'_> {
                 let pointer = self.cursor().ins(Opcode::And, &[pointer, mask]).unwrap();
                 self.cursor().ins(Opcode::Wadd, &[pointer, constant]).unwrap()
             }
+            // Most of these are beyond the limit of memory.
+            2 if self.random.below(6) == 0 => self.value(),
             2 => {
                 let value = self.value();
                 let mask = self.random.pick(&[0x3f, 0xff]);
@@ -409,7 +411,7 @@ fn inputs(seed: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn outcomes(module: &Module, inputs: &[Vec<u8>]) -> Vec<Result<Outcome, zvm_ir::interp::InterpError>> {
+fn outcomes(module: &Module, inputs: &[Vec<u8>]) -> Vec<Result<Outcome, InterpError>> {
     let env = Env::default();
     inputs
         .iter()
@@ -432,6 +434,20 @@ fn check(what: &str, seed: u64, original: &Module, changed: &Module) {
             assert_eq!(
                 before, after,
                 "seed {seed}, {what}, calldata {input:02x?}\nbefore:\n{original}\nafter:\n{changed}"
+            );
+        }
+    }
+}
+
+/// Where memory beyond the limit is accessed there is no outcome afterwards either, whatever became of the access.
+fn check_limits(what: &str, seed: u64, original: &Module, changed: &Module) {
+    let inputs = inputs(seed);
+    let pairs = outcomes(original, &inputs).into_iter().zip(outcomes(changed, &inputs));
+    for ((before, after), input) in pairs.zip(&inputs) {
+        if let Err(InterpError::MemoryLimit { .. }) = before {
+            assert!(
+                matches!(after, Err(InterpError::MemoryLimit { .. })),
+                "seed {seed}, {what}, calldata {input:02x?}: {after:?}\nbefore:\n{original}\nafter:\n{changed}"
             );
         }
     }
@@ -469,6 +485,7 @@ fn the_pipeline_keeps_the_outcome_at_every_step() {
                 }
             }
             check(&format!("pipeline ({goal:?})"), seed, &original, &stage);
+            check_limits(&format!("pipeline ({goal:?})"), seed, &original, &stage);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod bodies;
 
-use bodies::{generator, parsers, programs};
+use bodies::{generator, parsers, passes, programs};
 use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -93,6 +93,11 @@ fn raw() {
 #[test]
 fn structured() {
     random(150, 400, programs::structured);
+}
+
+#[test]
+fn passes_keep_outcomes() {
+    random(60, 400, passes::passes);
 }
 
 /// Most generated programs lift and run to an end that is no trap.

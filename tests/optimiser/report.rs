@@ -34,7 +34,7 @@ Compared are the IR as it was lifted and as the pipeline for the circuit leaves 
 the EVM too, which inlines less and so knows less of memory.
 
 - *memory*: sites of MLOAD, MSTORE and MSTORE8 before and after. A site is an instruction of the bytecode: one that was
-  copied counts once, and one is gone when no instruction stems from it any more.
+  copied counts once, and one is gone when no instruction stems from it any more. The words of bulk copies are none.
 - *narrow*: integers, constants and changes of width apart, that are proved narrower than 256 bits, of all.
 - *paths*: sites of hashes that address storage and do nothing else (`StoragePaths`), of all that address storage.
 - *checks*: sites of branches one side of which can only revert or trap.

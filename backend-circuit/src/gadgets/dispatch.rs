@@ -193,7 +193,9 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         | Opcode::Sstore
         | Opcode::Tload
         | Opcode::Tstore
+        | Opcode::Bound
         | Opcode::Log
+        | Opcode::LogWords
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

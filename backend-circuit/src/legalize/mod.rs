@@ -1,11 +1,12 @@
 //! `legalize`: a module becomes one function that the circuit can do, except at named exits.
 //!
-//! Does: inlines all calls; turns what has no circuit into *unprovable* blocks; drops memory writes, which no provable
+//! Does: inlines all calls; branches where a place in memory may be beyond the limit; turns what has no circuit into *unprovable* blocks; drops memory writes, which no provable
 //! execution can observe; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
 //! entry, once each; gives each hash a block of its own.
 //! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
 
+mod bounds;
 mod exits;
 mod hashes;
 mod inline;
@@ -51,6 +52,7 @@ pub struct Legalized {
 /// [`CircuitError::NoEntry`] for a module without entry function.
 pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
     let mut func = inline::run(module, MAX_INSTS).ok_or(CircuitError::NoEntry)?;
+    bounds::branch(&mut func);
     prune::order(&mut func);
     exits::drop_unseen_writes(&mut func);
     prune::dead_values(&mut func, None);

@@ -32,6 +32,8 @@ pub enum Reason {
     ForeignCall,
     /// Memory that was not promoted to values.
     Memory,
+    /// Memory beyond the limit, which no execution can pay for.
+    MemoryLimit,
     /// A Keccak hash of more than [`super::MAX_HASH_WORDS`] words.
     HashSize,
     /// The offset in the calldata depends on input.
@@ -61,6 +63,7 @@ impl Reason {
             Self::Log => "log entries",
             Self::ForeignCall => "calls to other accounts",
             Self::Memory => "memory that could not be turned into values",
+            Self::MemoryLimit => "memory this far from the start",
             Self::HashSize => "hashes of this length",
             Self::CalldataOffset => "calldata offsets that depend on input",
             Self::CalldataRange => "calldata words this far from the start",
@@ -166,9 +169,11 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Trap => Support::Control,
         Op::Mstore | Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::UnseenWrite,
         Op::Mload | Op::Msize | Op::Keccak256 => Support::Unprovable(Reason::Memory),
+        // One that some places pass has become a branch around it.
+        Op::Bound => Support::Unprovable(Reason::MemoryLimit),
         Op::Sload | Op::Sstore => Support::Unprovable(Reason::Storage),
         Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
-        Op::Log => Support::Unprovable(Reason::Log),
+        Op::Log | Op::LogWords => Support::Unprovable(Reason::Log),
         Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
         Op::EvmCall
         | Op::EvmCallcode

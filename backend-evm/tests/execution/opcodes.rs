@@ -352,6 +352,71 @@ fn data_is_copied_and_padded_with_zeros() {
     }
 }
 
+/// What the program does not access after all must still end it.
+#[test]
+fn places_beyond_the_limit_of_memory_halt() {
+    for accessed in [false, true] {
+        let module = module(|cursor| {
+            let x = argument(cursor, 0);
+            let place = cursor.bound(32, x);
+            if accessed {
+                cursor.effect(Opcode::Mstore, &[place, x]);
+            }
+            finish(cursor, &[place]);
+        });
+        let last = Word::from(zvm_ir::memory::MEMORY_LIMIT - 32);
+        let small = [Word::ZERO, Word::from(31), Word::from(70_000)];
+        agree(&module, &options(), &small.map(|place| words(&[place])));
+        if !accessed {
+            agree(&module, &options(), &[words(&[last])]);
+        }
+        for place in [last + Word::from(1), Word::from(1) << 32, Word::from(1) << 255, Word::MAX] {
+            let calldata = words(&[place]);
+            let env = zvm_ir::Env::default();
+            let limit = zvm_ir::run(&module, zvm_ir::Call::new(&calldata, &env), &zvm_ir::EmptyState);
+            assert_eq!(limit, Err(zvm_ir::InterpError::MemoryLimit { pc: None }));
+            for options in options() {
+                let code = lower(&module, &options).unwrap().code;
+                let halted =
+                    execute(&code, options.fork, &calldata).is_none_or(|(outcome, _)| outcome.halt == Halt::Trap);
+                assert!(halted, "{place:#x} with {options:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn logs_of_words_leave_memory_as_it_was() {
+    for (dynamic, topics) in [(false, 0), (false, 2), (true, 1), (true, 4)] {
+        let module = module(|cursor| {
+            let (x, y) = (argument(cursor, 0), argument(cursor, 1));
+            // Where the address of a read is not known the words have to go where the program keeps its own.
+            let place = if dynamic { truncated(cursor, x, 6) } else { cursor.iconst(Type::LENGTH, Word::from(20)) };
+            cursor.effect(Opcode::Mstore, &[place, y]);
+            for len in [0u32, 1, 31, 32, 33, 64, 70] {
+                let mut args: Vec<Value> = [x, y, place, x][..topics].to_vec();
+                args.extend((0..len.div_ceil(32)).map(|at| if at == 1 { y } else { x }));
+                cursor.effect_imm(Opcode::LogWords, Imm::Len(len), &args);
+            }
+            let loaded = cursor.ins(Opcode::Mload, &[place]).unwrap();
+            let zero = cursor.iconst(Type::BOOL, Word::ZERO);
+            let first = cursor.ins(Opcode::Mload, &[zero]).unwrap();
+            finish(cursor, &[loaded, first]);
+        });
+        agree(&module, &options(), &inputs(2)[..40]);
+    }
+    let seen = module(|cursor| {
+        let x = argument(cursor, 0);
+        cursor.effect_imm(Opcode::LogWords, Imm::Len(32), &[x]);
+        let size = cursor.ins(Opcode::Msize, &[]).unwrap();
+        finish(cursor, &[size]);
+    });
+    for options in options() {
+        let refused = lower(&seen, &options);
+        assert!(matches!(refused, Err(LowerError::ScratchSeen { opcode: Opcode::LogWords, .. })), "{refused:?}");
+    }
+}
+
 #[test]
 fn storage_is_read_and_written_in_order() {
     let module = module(|cursor| {

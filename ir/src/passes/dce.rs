@@ -13,22 +13,24 @@
 use cranelift_entity::SecondaryMap;
 
 use crate::entities::{Inst, Value};
-use crate::function::{Function, ValueDef};
-use crate::opcode::Effects;
-use crate::passes::Context;
+use crate::function::{Function, InstData, ValueDef};
+use crate::opcode::{Effects, Opcode};
+use crate::passes::{Context, Goal};
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
-    let needed = needed_values(func, cx);
+    let needed = needed_values(func, |inst| !is_removable(func, &func.insts[inst], cx));
     let mut changed = false;
     for at in 0..func.layout.len() {
         let block = func.layout[at];
-        let Function { blocks, insts, .. } = func;
-        let before = blocks[block].insts.len();
-        blocks[block].insts.retain(|&inst| {
-            !is_removable(insts[inst].opcode.effects(), cx) || insts[inst].results.iter().any(|&value| needed[value])
+        let before = func.blocks[block].insts.len();
+        let mut insts = std::mem::take(&mut func.blocks[block].insts);
+        insts.retain(|&inst| {
+            let data = &func.insts[inst];
+            !is_removable(func, data, cx) || data.results.iter().any(|&value| needed[value])
         });
-        changed |= blocks[block].insts.len() != before;
+        func.blocks[block].insts = insts;
+        changed |= func.blocks[block].insts.len() != before;
     }
     let mut dead: SecondaryMap<_, Vec<bool>> = SecondaryMap::new();
     let mut any = false;
@@ -42,12 +44,17 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     changed | any
 }
 
-fn is_removable(effects: Effects, cx: &Context) -> bool {
-    effects.is_removable() && !(cx.observes_msize() && effects.has(Effects::READS_MEMORY))
+fn is_removable(func: &Function, data: &InstData, cx: &Context) -> bool {
+    let effects = data.opcode.effects();
+    // A hash of any length may reach beyond the limit of memory; in a circuit a bound of its end says so.
+    let dynamic = data.opcode == Opcode::Keccak256
+        && cx.goal() == Goal::Evm
+        && data.args.get(1).is_some_and(|&len| func.constant(len).is_none());
+    effects.is_removable() && !dynamic && !(cx.observes_msize() && effects.has(Effects::READS_MEMORY))
 }
 
-/// The values that something observable depends on.
-fn needed_values(func: &Function, cx: &Context) -> SecondaryMap<Value, bool> {
+/// The values that the instructions which have to stay depend on.
+pub(crate) fn needed_values(func: &Function, stays: impl Fn(Inst) -> bool) -> SecondaryMap<Value, bool> {
     // For each parameter, the arguments that branches give it.
     let mut arguments: SecondaryMap<Value, Vec<Value>> = SecondaryMap::new();
     let mut needed: SecondaryMap<Value, bool> = SecondaryMap::new();
@@ -59,7 +66,7 @@ fn needed_values(func: &Function, cx: &Context) -> SecondaryMap<Value, bool> {
                 arguments[param].push(arg);
             }
         }
-        if !is_removable(data.opcode.effects(), cx) {
+        if stays(inst) {
             work.extend_from_slice(&data.args);
         }
     }

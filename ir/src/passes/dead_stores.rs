@@ -1,7 +1,8 @@
 //! `dead-stores`: writes to memory that nobody reads are removed.
 //!
 //! *Does*: finds backwards which bytes of memory may still be read, in the function and by its callers after it has
-//! returned, and removes stores and copies whose bytes are not among them.
+//! returned, and removes stores and copies whose bytes are not among them. On the EVM a store stays that a `bound` costs
+//! nothing for.
 //! *Requires*: addresses folded to constants where they are. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`]. A module that observes `msize` is left alone, and so is what may trap.
 //! *After*: liveness of memory, byte by byte.
@@ -18,10 +19,11 @@ use crate::cfg::CallGraph;
 use crate::entities::{Block, Func, Inst, Value};
 use crate::function::{Function, Imm, InstData, Module};
 use crate::opcode::Opcode;
-use crate::passes::Context;
 use crate::passes::facts::flow::Flow;
 use crate::passes::memory::access::{LIMIT, Span};
 use crate::passes::memory::byte_set::ByteSet;
+use crate::passes::{Context, Goal};
+use crate::reach::last_checks;
 
 /// Runs the pass.
 pub fn run(module: &mut Module, cx: &mut Context) -> bool {
@@ -52,6 +54,11 @@ pub fn run(module: &mut Module, cx: &mut Context) -> bool {
             });
         }
         let function = &mut module.funcs[func];
+        if cx.goal() == Goal::Evm && !dead.is_empty() {
+            for check in last_checks(function, |inst| dead.contains(&inst)) {
+                dead.remove(&check);
+            }
+        }
         for block in function.layout.clone() {
             function.blocks[block].insts.retain(|inst| !dead.contains(inst));
         }

@@ -2,7 +2,7 @@
 //!
 //! *Does*: takes an address apart into a value and a constant, and keeps for each such value which bytes around it hold
 //! what, along paths on which nothing meets. A load of such bytes becomes their value; `keccak256`, `return` and `revert`
-//! of such bytes become `keccak_words`, `return_words` and `revert_words`. A write at an address that stems from another
+//! of such bytes become `keccak_words`, `return_words` and `revert_words`, and for the circuit `log` becomes `log_words`. A write at an address that stems from another
 //! value ends what is known, unless bounds tell the two apart. The stores stay; `dead-stores` removes those that nobody
 //! reads any more.
 //! *Requires*: every block is reachable. *Ensures*: nothing.
@@ -37,7 +37,9 @@ const BASES: usize = 32;
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
-    let reads = |opcode: Opcode| matches!(opcode, Opcode::Mload | Opcode::Keccak256 | Opcode::Return | Opcode::Revert);
+    let reads = |opcode: Opcode| {
+        matches!(opcode, Opcode::Mload | Opcode::Keccak256 | Opcode::Log | Opcode::Return | Opcode::Revert)
+    };
     if cx.observes_msize() || !func.insts_in_order().any(|(_, inst)| reads(func.insts[inst].opcode)) {
         return false;
     }
@@ -113,7 +115,7 @@ impl Forwarding<'_> {
                 let content = Content::Bytes(result, 0);
                 put(held, place.base, Piece { from: place.at, to: place.at + WORD, content });
             }
-            Opcode::Keccak256 | Opcode::Return | Opcode::Revert => {
+            Opcode::Keccak256 | Opcode::Log | Opcode::Return | Opcode::Revert => {
                 if let (Some(place), Some(len)) = (place(0), len(1).filter(|&len| len <= WORDS_LIMIT)) {
                     self.as_words(inst, place, len, held, insts);
                 }
@@ -138,7 +140,7 @@ impl Forwarding<'_> {
 
     /// A read of `len` bytes becomes one of words.
     fn as_words(&mut self, inst: Inst, place: Place, len: u32, held: &Held, insts: &mut Vec<Inst>) {
-        let Some(words) = of_words(self.func.insts[inst].opcode) else { return };
+        let Some(words) = of_words(self.func.insts[inst].opcode, self.cx.goal()) else { return };
         if words == Opcode::KeccakWords && !len.is_multiple_of(WORD) {
             return;
         }
@@ -231,7 +233,7 @@ impl Forwarding<'_> {
             let ValueDef::Result(inst, _) = self.func.values[value].def else { break Some(value) };
             let data = &self.func.insts[inst];
             match (data.opcode, data.args.as_slice()) {
-                (Opcode::Zext | Opcode::Narrow, &[a]) => value = a,
+                (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[a]) => value = a,
                 (Opcode::Wadd | Opcode::Add, &[a, b]) => {
                     if let Some(word) = self.func.constant(b) {
                         (value, offset) = (a, offset.wrapping_add(word));

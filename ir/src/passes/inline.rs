@@ -1,7 +1,7 @@
 //! `inline`: calls replaced by the body of the callee.
 //!
 //! *Does*: walks the call graph from callees to callers and inlines calls of functions that are not recursive and are
-//! small or called once, while the caller stays within a budget. With [`crate::passes::Goal::Circuit`] everything that
+//! small or called once, while the caller and the module stay within a budget. With [`crate::passes::Goal::Circuit`] everything that
 //! is not recursive is inlined while the budget lasts: memory and widths are then seen whole.
 //! *Requires*: nothing. *Ensures*: nothing about calls that are left.
 //! *Preserves*: equality of [`crate::Outcome`].
@@ -26,6 +26,9 @@ const SMALL: usize = 8;
 const EVM_BUDGET: usize = 20_000;
 /// A caller for the circuit does not grow beyond this many instructions by inlining.
 const CIRCUIT_BUDGET: usize = 60_000;
+/// How many instructions are copied in one module: chains of calls would otherwise make the sum of all functions grow
+/// with the square of their number.
+const COPIED: usize = 200_000;
 
 /// Runs the pass.
 pub fn run(module: &mut Module, cx: &mut Context) -> bool {
@@ -35,6 +38,7 @@ pub fn run(module: &mut Module, cx: &mut Context) -> bool {
         sizes[func] = size(function);
     }
     let mut changed = false;
+    let mut left = COPIED;
     for caller in graph.components().iter().flatten().copied() {
         let wanted = |callee: Func, sizes: &SecondaryMap<Func, usize>| {
             let inline = match cx.goal() {
@@ -46,7 +50,7 @@ pub fn run(module: &mut Module, cx: &mut Context) -> bool {
             };
             inline && !graph.is_recursive(callee) && callee != caller
         };
-        changed |= inline_calls(&mut module.funcs, caller, &mut sizes, wanted);
+        changed |= inline_calls(&mut module.funcs, caller, &mut sizes, &mut left, wanted);
     }
     changed
 }
@@ -59,6 +63,7 @@ fn inline_calls(
     funcs: &mut PrimaryMap<Func, Function>,
     caller: Func,
     sizes: &mut SecondaryMap<Func, usize>,
+    left: &mut usize,
     wanted: impl Fn(Func, &SecondaryMap<Func, usize>) -> bool,
 ) -> bool {
     let mut changed = false;
@@ -71,13 +76,16 @@ fn inline_calls(
         layout.push(block);
         let found = function.blocks[block].insts.iter().enumerate().find_map(|(at, &inst)| {
             match (function.insts[inst].opcode, function.insts[inst].imm) {
-                (Opcode::Call, Imm::Func(callee)) if wanted(callee, sizes) => Some((at, callee)),
+                (Opcode::Call, Imm::Func(callee)) if sizes[callee] <= *left && wanted(callee, sizes) => {
+                    Some((at, callee))
+                }
                 _ => None,
             }
         });
         if let Some((at, callee)) = found {
             let rest = splice(&mut function, block, at, &funcs[callee], &mut layout);
             sizes[caller] += sizes[callee];
+            *left -= sizes[callee];
             work.push(rest);
             changed = true;
         }

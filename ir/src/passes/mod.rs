@@ -5,6 +5,7 @@
 //! can stop after a number of applications (to find by bisection the one that broke a program), show the module around
 //! each pass, and verify it after each.
 
+pub mod bound_addresses;
 pub mod dce;
 pub mod dead_functions;
 pub mod dead_stores;
@@ -12,9 +13,11 @@ pub mod dispatch;
 pub mod duplicate_exits;
 pub mod fold;
 pub mod forward_memory;
+pub mod forward_storage;
 pub mod gvn;
 pub mod inline;
 pub mod licm;
+pub mod lower_copies;
 pub mod narrow;
 pub mod promote_memory;
 pub mod redundant_params;
@@ -61,6 +64,8 @@ pub enum Property {
     Numbered,
     /// Calls worth inlining are inlined.
     Inlined,
+    /// What an access to memory says about its address, a `bound` says.
+    Bounded,
     /// Memory at known addresses is in SSA values.
     Promoted,
     /// Values have the narrowest width that is proved.
@@ -95,7 +100,9 @@ pub struct Pass {
     pub memory: bool,
 }
 
-use Property::{Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable, SimpleCfg};
+use Property::{
+    Bounded, Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable, SimpleCfg,
+};
 
 const SIMPLIFY_CFG: Pass = Pass {
     name: "simplify-cfg",
@@ -153,6 +160,14 @@ const DEAD_FUNCTIONS: Pass = Pass {
     breaks: &[],
     memory: false,
 };
+const BOUND_ADDRESSES: Pass = Pass {
+    name: "bound-addresses",
+    run: Run::Function(bound_addresses::run),
+    requires: &[Reachable],
+    ensures: &[Bounded],
+    breaks: &[Folded, Numbered, NoDeadCode],
+    memory: false,
+};
 const PROMOTE_MEMORY: Pass = Pass {
     name: "promote-memory",
     run: Run::Function(promote_memory::run),
@@ -168,6 +183,14 @@ const FORWARD_MEMORY: Pass = Pass {
     ensures: &[],
     breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: true,
+};
+const FORWARD_STORAGE: Pass = Pass {
+    name: "forward-storage",
+    run: Run::Function(forward_storage::run),
+    requires: &[Reachable, Numbered],
+    ensures: &[],
+    breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: false,
 };
 const DEAD_STORES: Pass = Pass {
     name: "dead-stores",
@@ -217,6 +240,14 @@ const DISPATCH: Pass = Pass {
     breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: false,
 };
+const LOWER_COPIES: Pass = Pass {
+    name: "lower-copies",
+    run: Run::Function(lower_copies::run),
+    requires: &[Reachable, Bounded],
+    ensures: &[],
+    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, Narrowed, NoDeadCode],
+    memory: false,
+};
 const LICM: Pass = Pass {
     name: "licm",
     run: Run::Function(licm::run),
@@ -233,6 +264,8 @@ pub const PIPELINE: &[Pass] = &[
     REDUNDANT_PARAMS,
     FOLD,
     GVN,
+    // From here on accesses to memory may go: what they say about their addresses stays.
+    BOUND_ADDRESSES,
     DCE,
     SIMPLIFY_CFG,
     DEAD_FUNCTIONS,
@@ -244,6 +277,7 @@ pub const PIPELINE: &[Pass] = &[
     FOLD,
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
+    BOUND_ADDRESSES,
     PROMOTE_MEMORY,
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
@@ -265,6 +299,7 @@ pub const PIPELINE: &[Pass] = &[
     // Branches are gone: more memory is known.
     DUPLICATE_EXITS,
     REDUNDANT_PARAMS,
+    BOUND_ADDRESSES,
     PROMOTE_MEMORY,
     SIMPLIFY_CFG,
     REDUNDANT_PARAMS,
@@ -275,6 +310,9 @@ pub const PIPELINE: &[Pass] = &[
     FORWARD_MEMORY,
     FOLD,
     GVN,
+    FORWARD_STORAGE,
+    FOLD,
+    GVN,
     DEAD_STORES,
     SINK_STORES,
     DCE,
@@ -282,6 +320,12 @@ pub const PIPELINE: &[Pass] = &[
     REDUNDANT_PARAMS,
     FOLD,
     SINK,
+    GVN,
+    DEAD_STORES,
+    DCE,
+    // What is copied after all is copied word by word.
+    LOWER_COPIES,
+    FOLD,
     GVN,
     NARROW,
     SIMPLIFY_CFG,
@@ -515,7 +559,7 @@ mod tests {
             }
             holds.extend(pass.ensures);
         }
-        for wanted in [SimpleCfg, Inlined, Promoted, Narrowed, Numbered, NoDeadCode] {
+        for wanted in [SimpleCfg, Inlined, Bounded, Promoted, Narrowed, Numbered, NoDeadCode] {
             assert!(holds.contains(&wanted), "{wanted:?} does not hold at the end");
         }
     }

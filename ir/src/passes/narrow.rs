@@ -24,6 +24,7 @@ use crate::passes::edit::{Aliases, new_inst, new_jump, settle_widths, split_crit
 use crate::passes::facts::Fact;
 use crate::passes::facts::fact::{SIGN, low_mask};
 use crate::passes::facts::flow::{Flow, Name};
+use crate::passes::facts::transfer::bounded;
 use crate::types::Type;
 
 /// Widths above this are not worth a `narrow`: nothing gets cheaper by the last few bits of a word.
@@ -262,6 +263,7 @@ impl Narrowing<'_> {
                     None
                 }
             }
+            (Opcode::Bound, &[a], [x]) if bounded(data.imm).is_some_and(|all| x.hi <= all.hi) => Some(a),
             (Opcode::Urem, &[a, _], [x, y]) if x.hi < y.lo => Some(a),
             (Opcode::Select, &[_, a, b], [c, _, _]) => c.as_truth().map(|truth| if truth { a } else { b }),
             (Opcode::Signextend, &[_, a], [k, x]) => {

@@ -4,7 +4,7 @@
 //! memory pointer) are known where they are constants. A load whose bytes were all written by stores at known addresses
 //! (or never, where execution starts) becomes the stored value, put together by shifts where stores overlap and by
 //! block parameters where paths meet. `keccak256` of such bytes becomes `keccak_words`, `return` and `revert`
-//! become `return_words` and `revert_words`. The stores stay; `dead-stores` removes those that nobody reads any more.
+//! become `return_words` and `revert_words`, and for the circuit `log` becomes `log_words`. The stores stay; `dead-stores` removes those that nobody reads any more.
 //! *Requires*: calls worth inlining are inlined. *Ensures*: no load of bytes that are known in this sense is left.
 //! *Preserves*: equality of [`crate::Outcome`]. A module that observes `msize` is left alone.
 //! *After*: Braun et al., simple and efficient construction of SSA form, with byte ranges as variables.
@@ -99,7 +99,7 @@ fn read(func: &Function, cx: &Context, flow: &Flow, inst: Inst, memory: &Known) 
             let word = memory.constant(span).and_then(|bytes| Word::try_from_be_slice(&bytes));
             return Some(word.map_or(Read::Word(span), Read::Constant));
         }
-        opcode => of_words(opcode)?,
+        opcode => of_words(opcode, cx.goal())?,
     };
     if fact(1).constant() == Some(Word::ZERO) {
         return Some(Read::Words(words, 0, 0));

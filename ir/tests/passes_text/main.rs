@@ -1,6 +1,8 @@
 //! Each pass on small programs: text in, text out, and what it must leave alone. Every program is also run before and after.
 
+mod copies;
 mod memory;
+mod storage;
 mod structure;
 mod values;
 

@@ -483,3 +483,200 @@ fn dead_stores_sees_that_a_copy_writes_what_is_read() {
     rewrites(&["dead-stores"], Goal::Evm, &body("v71"), &body("v71").replace("    mstore v90, v0\n", ""));
     keeps("dead-stores", &body("v70"));
 }
+
+#[test]
+fn logs_of_known_words_leave_memory_for_the_circuit() {
+    let stored = |log: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v2: u8 = iconst 128
+    v3: u8 = iconst 160
+    mstore v2, v0
+    mstore v3, v1
+{log}    stop"
+                )),
+        )
+    };
+    let (before, passes) =
+        (stored("    v4: u6 = iconst 40\n    log v2, v4, v1\n"), ["promote-memory", "dead-stores", "dce"]);
+    let after = main_of(
+        &(inputs(2)
+            + "    v2: u8 = iconst 192
+    v3: u256 = shr v2, v1
+    v4: u64 = trunc v3
+    v5: u8 = iconst 192
+    v6: u256 = shl v5, v4
+    log_words 40, v1, v0, v6
+    stop"),
+    );
+    rewrites(&passes, Goal::Circuit, &before, &after);
+    // On the EVM the words have to be in memory, and are.
+    rewrites(&passes, Goal::Evm, &before, &before);
+    // Words that nobody stored stay where they are.
+    keeps("promote-memory", &stored("    log v0, v91, v1\n"));
+}
+
+#[test]
+fn forward_memory_logs_what_was_stored_around_a_pointer() {
+    let body = |log: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v2: u8 = trunc v0
+    v3: u8 = trunc v1
+    mstore v2, v1
+{log}    stop"
+                )),
+        )
+    };
+    rewrites(&["forward-memory"], Goal::Circuit, &body("    log v2, v91, v0\n"), &body("    log_words 32, v0, v1\n"));
+    rewrites(&["forward-memory"], Goal::Evm, &body("    log v2, v91, v0\n"), &body("    log v2, v91, v0\n"));
+    keeps("forward-memory", &body("    log v3, v91, v0\n"));
+}
+
+#[test]
+fn bound_addresses_bounds_what_is_certain_to_be_accessed_once() {
+    rewrites(
+        &["bound-addresses"],
+        Goal::Circuit,
+        &main_of(
+            &(inputs(2)
+                + "    v5: u28 = trunc v0
+    v2: u256 = wadd v5, v91
+    mstore v5, v1
+    mstore v2, v1
+    sstore v0, v0
+    v3: u256 = mload v2
+    return_words 32, v3"),
+        ),
+        &main_of(
+            &(inputs(2)
+                + "    v5: u28 = trunc v0
+    v6: u27 = bound 64, v5
+    v2: u256 = wadd v6, v91
+    mstore v6, v1
+    mstore v2, v1
+    sstore v0, v0
+    v3: u256 = mload v2
+    return_words 32, v3"),
+        ),
+    );
+    // A sum may have wrapped: that says nothing about what was added.
+    rewrites(
+        &["bound-addresses"],
+        Goal::Circuit,
+        &main_of(
+            &(inputs(1)
+                + "    v1: u8 = trunc v0\n    v2: u256 = not v1\n    v3: u256 = not v2\n    mstore8 v3, v0\n    stop"),
+        ),
+        &main_of(
+            &(inputs(1)
+                + "    v1: u8 = trunc v0
+    v2: u256 = not v1
+    v3: u256 = not v2
+    v4: u27 = bound 1, v3
+    mstore8 v4, v0
+    stop"),
+        ),
+    );
+    // What is short enough needs no bound, and what is bounded needs no other.
+    keeps("bound-addresses", &main_of(&(inputs(1) + "    v1: u25 = trunc v0\n    mstore v1, v0\n    stop")));
+    keeps(
+        "bound-addresses",
+        &main_of(
+            &(inputs(1)
+                + "    v1: u8 = trunc v0\n    v2: u256 = not v1\n    v3: u256 = not v2\n    v4: u27 = bound 32, v3\n    mstore v4, v0\n    stop"),
+        ),
+    );
+}
+
+#[test]
+fn an_access_that_goes_leaves_its_bound() {
+    let body =
+        |access: &str| main_of(&(inputs(2) + &format!("    v5: u28 = trunc v0\n{access}    return_words 32, v1")));
+    let (passes, bounded) = (["bound-addresses", "dead-stores", "dce"], body("    v6: u27 = bound 32, v5\n"));
+    let (store, load) = ("    mstore v5, v1\n", "    v6: u256 = mload v5\n");
+    rewrites(&passes, Goal::Circuit, &body(store), &bounded);
+    rewrites(&passes, Goal::Circuit, &body(load), &bounded);
+    rewrites(&passes, Goal::Evm, &body(load), &bounded);
+    // The EVM would need more code for the check than for the store.
+    rewrites(&passes, Goal::Evm, &body(store), &body("    v7: u27 = bound 32, v5\n    mstore v7, v1\n"));
+    // One access is enough.
+    rewrites(
+        &["bound-addresses", "dead-stores", "dce"],
+        Goal::Evm,
+        &body("    mstore v5, v1\n    mstore v5, v0\n"),
+        &body("    v7: u27 = bound 32, v5\n    mstore v7, v0\n"),
+    );
+    keeps("dce", &body("    v6: u27 = bound 32, v5\n"));
+}
+
+#[test]
+fn the_end_of_an_access_of_unknown_length_is_bounded_for_the_circuit() {
+    let body = |bounds: &str, start: &str, len: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v4: u28 = trunc v0\n    v5: u28 = trunc v1\n{bounds}    \
+                     calldatacopy {start}, v90, {len}\n    stop"
+                )),
+        )
+    };
+    rewrites(
+        &["bound-addresses"],
+        Goal::Circuit,
+        &body("", "v4", "v5"),
+        &body(
+            "    v6: u27 = bound 0, v5
+    v7: u1 = iconst 0
+    v8: u1 = iszero v6
+    v9: u28 = select v8, v7, v4
+    v10: u27 = bound 0, v9
+    v11: u256 = wadd v10, v6
+    v12: u27 = bound 0, v11
+",
+            "v4",
+            "v6",
+        ),
+    );
+    let bounded = body("    v6: u27 = bound 0, v5\n", "v4", "v6");
+    rewrites(&["bound-addresses"], Goal::Evm, &body("", "v4", "v5"), &bounded);
+}
+
+#[test]
+fn a_bound_of_a_sum_bounds_a_counter_from_there_on() {
+    // What is stored at 32 is not read by a loop over an array that begins at 160, however long it is said to be.
+    let body = |store: &str| {
+        main_of(
+            &(inputs(2)
+                + &format!(
+                    "    v2: u8 = iconst 160
+{store}    v4: u256 = iconst 0
+    jump block1(v4)
+block1(v5: u256):
+    v6: u1 = ult v5, v0
+    brif v6, block2, block3
+block2:
+    v7: u256 = wadd v2, v5
+    v8: u27 = bound 32, v7
+    v9: u256 = mload v8
+    sstore v9, v90
+    v10: u256 = wadd v5, v91
+    jump block1(v10)
+block3:
+    stop"
+                )),
+        )
+    };
+    let original = crate::module(&body("    mstore v91, v1\n"));
+    let mut changed = original.clone();
+    let pass = zvm_ir::passes::find("dead-stores").unwrap();
+    assert!(zvm_ir::passes::apply(pass, &mut changed, Goal::Circuit));
+    assert!(changed == crate::module(&body("")), "{changed}");
+    // Without the bound the sum may wrap.
+    keeps(
+        "dead-stores",
+        &body("    mstore v91, v1\n").replace("    v8: u27 = bound 32, v7\n", "").replace("mload v8", "mload v7"),
+    );
+}

@@ -3,4 +3,5 @@
 
 pub(crate) mod generator;
 pub(crate) mod parsers;
+pub(crate) mod passes;
 pub(crate) mod programs;

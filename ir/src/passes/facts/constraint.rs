@@ -1,11 +1,12 @@
-//! What a branch tells about values: a list of relations that hold on one side of it.
+//! What a branch tells about values, and a `bound`: a list of relations that hold on one side of it, or behind it.
 
 use crate::Word;
-use crate::entities::Value;
+use crate::entities::{Inst, Value};
 use crate::function::{Function, Imm};
 use crate::opcode::Opcode;
 use crate::passes::facts::fact::{Fact, SIGN, low_mask};
-use crate::passes::facts::transfer::transfer;
+use crate::passes::facts::transfer::{bounded, transfer};
+use crate::reach::root;
 use crate::types::Type;
 
 /// How deep a condition is taken apart.
@@ -79,6 +80,20 @@ pub(crate) fn constraints(func: &Function, condition: Value, truth: bool) -> Vec
     out
 }
 
+/// What a `bound` of a sum says about its parts.
+pub(crate) fn of_bound(func: &Function, inst: Inst) -> Vec<Constraint> {
+    let data = &func.insts[inst];
+    let (Opcode::Bound, &[sum]) = (data.opcode, data.args.as_slice()) else { return Vec::new() };
+    let Some(def) = func.def_inst(root(func, sum)).map(|def| &func.insts[def]) else { return Vec::new() };
+    let (Opcode::Wadd | Opcode::Add, &[a, b]) = (def.opcode, def.args.as_slice()) else { return Vec::new() };
+    let Some(all) = bounded(data.imm) else { return Vec::new() };
+    let about = |(subject, other): (Value, Value)| {
+        let other = func.constant(other).map_or(Other::Value(other), Other::Word);
+        func.constant(subject).is_none().then_some(Constraint { subject, relation: Relation::SumUle(all.hi), other })
+    };
+    [(a, b), (b, a)].into_iter().filter_map(about).collect()
+}
+
 fn collect(func: &Function, condition: Value, truth: bool, depth: usize, out: &mut Vec<Constraint>) {
     let mut relate = |subject: Value, relation: Relation, other: Other| {
         if func.constant(subject).is_none() {
@@ -132,7 +147,7 @@ fn collect(func: &Function, condition: Value, truth: bool, depth: usize, out: &m
 fn preimage(func: &Function, value: Value) -> Option<(Value, Relation)> {
     let data = &func.insts[func.def_inst(value)?];
     let (operand, constant) = match (data.opcode, data.args.as_slice()) {
-        (Opcode::Zext | Opcode::Narrow | Opcode::Not, &[a]) => (a, Word::ZERO),
+        (Opcode::Zext | Opcode::Narrow | Opcode::Bound | Opcode::Not, &[a]) => (a, Word::ZERO),
         (Opcode::Trunc, &[a]) => (a, func.ty(value).max_value()),
         (Opcode::Wadd | Opcode::Add | Opcode::Wsub | Opcode::Sub | Opcode::And, &[a, b]) => (a, func.constant(b)?),
         (Opcode::Shr, &[n, a]) => (a, func.constant(n)?),
@@ -195,7 +210,7 @@ fn without(mut fact: Fact, word: Word) -> Option<Fact> {
 fn inverse(opcode: Opcode, constant: Word, result: &Fact) -> Option<Fact> {
     let binary = |opcode| transfer(opcode, Imm::None, &[*result, Fact::exact(constant)], Type::WORD);
     match opcode {
-        Opcode::Zext | Opcode::Narrow => Some(*result),
+        Opcode::Zext | Opcode::Narrow | Opcode::Bound => Some(*result),
         Opcode::Not => transfer(Opcode::Not, Imm::None, &[*result], Type::WORD),
         Opcode::Wadd | Opcode::Add => binary(Opcode::Wsub),
         Opcode::Wsub | Opcode::Sub => binary(Opcode::Wadd),

@@ -18,8 +18,7 @@ use crate::function::{Function, ValueDef};
 use crate::opcode::Opcode;
 use crate::passes::Context;
 use crate::passes::facts::Fact;
-use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints};
-use crate::passes::facts::touched::Touched;
+use crate::passes::facts::constraint::{Constraint, Other, Relation, constraints, of_bound};
 use crate::passes::facts::transfer::transfer;
 use crate::passes::memory::access::{Access, Source, access, tracked_write};
 use crate::passes::memory::known::{Joining, Known};
@@ -66,6 +65,8 @@ pub(crate) struct Flow {
     refined: Vec<Refined>,
     /// The names that each block makes.
     made: SecondaryMap<Block, (u32, u32)>,
+    /// The names that each `bound` makes for what follows it.
+    told: SecondaryMap<Inst, (u32, u32)>,
     /// For each instruction the names of its operands, then of the arguments of its targets.
     operands: SecondaryMap<Inst, Vec<Name>>,
     /// Comparisons and subtractions decided by an earlier comparison of the same values.
@@ -77,7 +78,6 @@ pub(crate) struct Flow {
     memory_in: SecondaryMap<Block, Option<Known>>,
     memory_out: SecondaryMap<Block, Option<Known>>,
     memory_growth: SecondaryMap<Block, u8>,
-    touched: Touched,
     /// What calls do to memory as it is where they stand.
     calls: SecondaryMap<Inst, Option<Access>>,
     users: Vec<Vec<u32>>,
@@ -93,6 +93,7 @@ impl Flow {
             values,
             refined: Vec::new(),
             made: SecondaryMap::new(),
+            told: SecondaryMap::new(),
             operands: SecondaryMap::new(),
             related: SecondaryMap::new(),
             facts: Vec::new(),
@@ -102,7 +103,6 @@ impl Flow {
             memory_in: SecondaryMap::new(),
             memory_out: SecondaryMap::new(),
             memory_growth: SecondaryMap::new(),
-            touched: Touched::new(func),
             calls: SecondaryMap::new(),
             users: Vec::new(),
         };
@@ -233,22 +233,9 @@ impl Flow {
                     let mut undo = Vec::new();
                     let mark = order.mark();
                     let first = self.refined.len() as u32;
-                    let mut told = self.told_by_branch(func, block);
-                    told.extend(self.told_by_accesses(block, &current));
-                    for constraint in told {
+                    for constraint in self.told_by_branch(func, block) {
                         order.learn(func, &constraint);
-                        let name_of = |value: Value, current: &SecondaryMap<Value, Option<Name>>| {
-                            current[value].unwrap_or(Name(value.as_u32()))
-                        };
-                        let other = match constraint.other {
-                            Other::Value(value) => OtherName::Name(name_of(value, &current)),
-                            Other::Word(word) => OtherName::Word(word),
-                        };
-                        let value = constraint.subject;
-                        let parent = name_of(value, &current);
-                        let name = Name((self.values + self.refined.len()) as u32);
-                        self.refined.push(Refined { value, parent, relation: constraint.relation, other });
-                        undo.push((value, current[value].replace(name)));
+                        self.refined_name(&constraint, &mut current, &mut undo);
                     }
                     self.made[block] = (first, self.refined.len() as u32);
                     for &inst in &func.blocks[block].insts {
@@ -256,12 +243,37 @@ impl Flow {
                         self.operands[inst] =
                             data.uses().map(|value| current[value].unwrap_or(Name(value.as_u32()))).collect();
                         self.related[inst] = order.decide(func, inst);
+                        if data.opcode == Opcode::Bound {
+                            let first = self.refined.len() as u32;
+                            for constraint in of_bound(func, inst) {
+                                self.refined_name(&constraint, &mut current, &mut undo);
+                            }
+                            self.told[inst] = (first, self.refined.len() as u32);
+                        }
                     }
                     stack.push(Step::Leave(undo, mark));
                     stack.extend(self.cfg.dominated_children(block).iter().rev().map(|&child| Step::Enter(child)));
                 }
             }
         }
+    }
+
+    /// Makes a name for what a constraint says more about its subject.
+    fn refined_name(
+        &mut self,
+        constraint: &Constraint,
+        current: &mut SecondaryMap<Value, Option<Name>>,
+        undo: &mut Vec<(Value, Option<Name>)>,
+    ) {
+        let name_of = |value: Value| current[value].unwrap_or(Name(value.as_u32()));
+        let other = match constraint.other {
+            Other::Value(value) => OtherName::Name(name_of(value)),
+            Other::Word(word) => OtherName::Word(word),
+        };
+        let (value, parent) = (constraint.subject, name_of(constraint.subject));
+        let name = Name((self.values + self.refined.len()) as u32);
+        self.refined.push(Refined { value, parent, relation: constraint.relation, other });
+        undo.push((value, current[value].replace(name)));
     }
 
     /// What the branch into a block with one predecessor says.
@@ -275,26 +287,6 @@ impl Flow {
         }
     }
 
-    /// What the accesses to memory in a block say about values from other blocks, and are not known to say already.
-    fn told_by_accesses(&self, block: Block, current: &SecondaryMap<Value, Option<Name>>) -> Vec<Constraint> {
-        let known = |value: Value, bound: Word| {
-            let mut name = current[value];
-            let mut least = self.touched.at_definition[value];
-            while let Some(at) = name.and_then(|name| (name.0 as usize).checked_sub(self.values)) {
-                let refined = &self.refined[at];
-                if let (Relation::Ule, OtherName::Word(word)) = (refined.relation, refined.other) {
-                    least = Some(least.map_or(word, |least| least.min(word)));
-                }
-                name = Some(refined.parent);
-            }
-            least.is_some_and(|least| least <= bound)
-        };
-        let told = self.touched.at_entry[block].iter();
-        told.filter(|told| !matches!(told.other, Other::Word(bound) if told.relation == Relation::Ule && known(told.subject, bound)))
-            .copied()
-            .collect()
-    }
-
     fn record_users(&mut self, func: &Function) {
         self.users = vec![Vec::new(); self.facts.len()];
         for (position, &block) in self.cfg.reverse_postorder().iter().enumerate() {
@@ -305,11 +297,13 @@ impl Flow {
                     users.push(position);
                 }
             };
-            let (from, to) = self.made[block];
-            for refined in &self.refined[from as usize..to as usize] {
-                uses(refined.parent, position);
-                if let OtherName::Name(name) = refined.other {
-                    uses(name, position);
+            let told = func.blocks[block].insts.iter().map(|&inst| self.told[inst]);
+            for (from, to) in core::iter::once(self.made[block]).chain(told) {
+                for refined in &self.refined[from as usize..to as usize] {
+                    uses(refined.parent, position);
+                    if let OtherName::Name(name) = refined.other {
+                        uses(name, position);
+                    }
                 }
             }
             for &inst in &func.blocks[block].insts {
@@ -375,6 +369,14 @@ impl Flow {
                     return;
                 }
                 self.raise(func, Name(result.as_u32()), fact, false, work);
+            }
+            let (from, to) = self.told[inst];
+            for at in from..to {
+                let fact = self.refine(at as usize);
+                if fact.is_none() {
+                    return;
+                }
+                self.raise(func, Name((self.values + at as usize) as u32), fact, false, work);
             }
             let returns = !matches!((data.opcode, data.imm), (Opcode::Call, Imm::Func(f)) if !cx.summary(f).returns);
             if !returns {
@@ -497,7 +499,7 @@ impl Flow {
     }
 
     fn raise(&mut self, func: &Function, name: Name, fact: Option<Fact>, widen: bool, work: &mut BTreeSet<u32>) {
-        let Some(fact) = fact.and_then(|fact| self.bounded(name, fact)) else { return };
+        let Some(fact) = fact else { return };
         let at = name.0 as usize;
         let next = match self.facts[at] {
             None => fact,
@@ -519,15 +521,6 @@ impl Flow {
         if self.facts[at] != Some(next) {
             self.facts[at] = Some(next);
             work.extend(self.users[at].iter().copied());
-        }
-    }
-
-    /// The fact with the bound that accesses to memory put on a value wherever it is defined.
-    fn bounded(&self, name: Name, fact: Fact) -> Option<Fact> {
-        let bound = (name.index() < self.values).then(|| self.touched.at_definition[Value::from_u32(name.0)]).flatten();
-        match bound {
-            Some(bound) => fact.meet(&Fact::range(Word::ZERO, bound)?),
-            None => Some(fact),
         }
     }
 
@@ -565,6 +558,11 @@ impl Flow {
                 for &result in &data.results {
                     let fact = self.evaluate(func, inst, &args, result);
                     changed |= self.lower(Name(result.as_u32()), fact);
+                }
+                let (from, to) = self.told[inst];
+                for at in from..to {
+                    let fact = self.refine(at as usize);
+                    changed |= self.lower(Name((self.values + at as usize) as u32), fact);
                 }
             }
         }
@@ -695,7 +693,7 @@ impl Order {
 fn integer(func: &Function, mut value: Value) -> Value {
     while let ValueDef::Result(inst, _) = func.values[value].def {
         match (func.insts[inst].opcode, func.insts[inst].args.as_slice()) {
-            (Opcode::Zext | Opcode::Narrow, &[a]) => value = a,
+            (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[a]) => value = a,
             _ => break,
         }
     }

@@ -1,13 +1,12 @@
 //! Facts about values: which words each can be, at each place.
 //!
 //! [`fact`] is the domain, [`transfer`] the effect of each instruction on it, [`constraint`] what a branch tells,
-//! [`touched`] what an access to memory tells, [`flow`] the propagation through a function. Facts only ever describe more executions than there are; passes that use them
-//! say what they rely on.
+//! [`flow`] the propagation through a function. Facts only ever describe more executions than there are; passes that use
+//! them say what they rely on. What an access to memory says about its address, a `bound` says.
 
 pub(crate) mod constraint;
 pub(crate) mod fact;
 pub(crate) mod flow;
-pub(crate) mod touched;
 pub(crate) mod transfer;
 
 pub(crate) use fact::Fact;

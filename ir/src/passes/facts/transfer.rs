@@ -3,6 +3,7 @@
 
 use crate::Word;
 use crate::function::Imm;
+use crate::memory::MEMORY_LIMIT;
 use crate::opcode::Opcode;
 use crate::passes::facts::fact::{Fact, SIGN, low_mask};
 use crate::types::Type;
@@ -23,6 +24,7 @@ pub(crate) fn transfer(opcode: Opcode, imm: Imm, args: &[Fact], ty: Type) -> Opt
         (Opcode::Zext, [a]) => *a,
         (Opcode::Trunc, [a]) => trunc(a, ty)?,
         (Opcode::Narrow, [a]) => *a,
+        (Opcode::Bound, [a]) => a.meet(&bounded(imm)?)?,
         (Opcode::Add | Opcode::Wadd, [a, b]) => wadd(a, b)?,
         (Opcode::Sub, [a, b]) => sub_exact(a, b)?,
         (Opcode::Wsub, [a, b]) => wsub(a, b)?,
@@ -68,6 +70,12 @@ pub(crate) fn transfer(opcode: Opcode, imm: Imm, args: &[Fact], ty: Type) -> Opt
         _ => top,
     };
     fact.meet(&top)
+}
+
+/// What a `bound` lets pass.
+pub(crate) fn bounded(imm: Imm) -> Option<Fact> {
+    let Imm::Word(room) = imm else { return Some(Fact::ANY) };
+    Fact::range(Word::ZERO, Word::from(MEMORY_LIMIT).checked_sub(room)?)
 }
 
 /// Whether `a < b`, from bounds in any one order.

@@ -2,7 +2,8 @@
 
 use super::{Rewrite, Rule, Site};
 use crate::Word;
-use crate::opcode::Opcode::{And, Byte, Iszero, Narrow, Not, Or, Sar, Shl, Shr, Signextend, Trunc, Xor, Zext};
+use crate::opcode::Opcode::{And, Bound, Byte, Iszero, Narrow, Not, Or, Sar, Shl, Shr, Signextend, Trunc, Xor, Zext};
+use crate::passes::facts::transfer::bounded;
 use crate::types::Type;
 
 /// The number of ones, if the word is `0…01…1`.
@@ -32,6 +33,17 @@ pub(super) const RULES: &[Rule] = &[
         rewrite: |site| (site.ty(site.arg(0)) == site.result_type()).then(|| Rewrite::Same(site.arg(0))),
         before: "v4: u256 = zext v0; v4",
         after: "v0",
+    },
+    Rule {
+        name: "bound-of-short",
+        on: &[Bound],
+        rewrite: |site| {
+            let a = site.arg(0);
+            let largest = site.constant_of(a).unwrap_or(site.ty(a).max_value());
+            bounded(site.imm()).is_some_and(|all| largest <= all.hi).then_some(Rewrite::Same(a))
+        },
+        before: "v4: u27 = bound 32, v3; v4",
+        after: "v3",
     },
     Rule {
         name: "narrow-chain",

@@ -6,6 +6,7 @@ use crate::Word;
 use crate::entities::{Inst, Value};
 use crate::function::{Function, Imm, InstData, Pc};
 use crate::opcode::Opcode;
+use crate::passes::Goal;
 use crate::passes::edit::{derived_inst, new_inst};
 use crate::passes::memory::access::Source;
 use crate::types::Type;
@@ -99,9 +100,11 @@ impl Pieces {
     }
 }
 
-/// What a read of a range of memory becomes when its words are known as values.
-pub(crate) fn of_words(opcode: Opcode) -> Option<Opcode> {
+/// What a read of a range of memory becomes when its words are known as values. A log stays one of memory on the EVM:
+/// there its words have to be in memory in the end, and are already.
+pub(crate) fn of_words(opcode: Opcode, goal: Goal) -> Option<Opcode> {
     match opcode {
+        Opcode::Log if goal == Goal::Circuit => Some(Opcode::LogWords),
         Opcode::Keccak256 => Some(Opcode::KeccakWords),
         Opcode::Return => Some(Opcode::ReturnWords),
         Opcode::Revert => Some(Opcode::RevertWords),
@@ -112,8 +115,10 @@ pub(crate) fn of_words(opcode: Opcode) -> Option<Opcode> {
 /// Makes such a read of `len` bytes one of `words`.
 pub(crate) fn read_words(func: &mut Function, inst: Inst, opcode: Opcode, words: Vec<Value>, len: u32) {
     let data = &mut func.insts[inst];
+    let mut args = data.topics().map_or_else(Vec::new, <[Value]>::to_vec);
+    args.extend(words);
     data.opcode = opcode;
-    data.args = words;
+    data.args = args;
     data.imm = if opcode == Opcode::KeccakWords { Imm::None } else { Imm::Len(len) };
 }
 
