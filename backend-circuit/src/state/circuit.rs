@@ -187,7 +187,7 @@ impl<F: PrimeField> Cursor<F> {
     }
 
     /// Visits the leaf of `key`, where `active`: its value was `old` and becomes `new`. Where `active` is zero, key and values must be
-    /// zero.
+    /// zero. The caller says which value is new: for a leaf that is visited only for the gap behind it, that must be the old one.
     ///
     /// | name | equation | meaning |
     /// |---|---|---|

@@ -17,8 +17,8 @@
 //! in the order of their keys, and none of value zero.
 //!
 //! **Why this shape** (rows of `docs/state-tree.md`). A permutation of arity 8 has 384 rows and selects by 3 bits; arity 4 and
-//! 16 cost 8 and 13 % more rows per bit. Ten levels hold 2^30 leaves. With the new leaf in `tree`, an insertion would be two paths
-//! (its predecessor's and its own), about 16,000 rows; with the open node it is one and an eighth.
+//! 16 cost 11 and 13 % more rows per bit. Ten levels hold 2^30 leaves. With the new leaf in `tree`, an insertion would be two paths
+//! (its predecessor's and its own), about 17,800 rows; with the open node it is one and an eighth.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
