@@ -34,6 +34,7 @@ pub mod prover;
 pub mod reference;
 pub mod region;
 pub mod registers;
+pub mod state;
 pub mod statement;
 pub mod step;
 pub mod table;
