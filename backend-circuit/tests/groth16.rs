@@ -344,7 +344,8 @@ fn tied<F: PrimeField>(program: &Arc<Program>) {
     assert_eq!(input, public_input::of(&elements));
 
     // A witness for another statement: some row says which element is another.
-    let lies: [(&str, fn(&mut Elements<F>)); 3] = [
+    type Lie<F> = fn(&mut Elements<F>);
+    let lies: [(&str, Lie<F>); 3] = [
         ("calldata digest", |elements| elements.calldata += F::ONE),
         ("env digest", |elements| elements.env += F::ONE),
         ("last 3", |elements| elements.outcome += F::ONE),

@@ -376,7 +376,7 @@ fn points_that_are_none_are_refused() {
     attack("A at infinity", a.clone(), &[0; 128]);
     attack("B at infinity", b.clone(), &[0; 256]);
     attack("C at infinity", c.clone(), &[0; 128]);
-    attack("A and C exchanged", a.clone(), &good[c.clone()].to_vec());
+    attack("C in the place of A", a.clone(), &good[c.clone()]);
     attack("A of all ones", a.clone(), &[0xff; 128]);
     let mut off = [0; 128];
     (off[63], off[127]) = (1, 1);
