@@ -7,18 +7,22 @@ use std::sync::Arc;
 use zvm_backend_circuit::artifact::ProgramFile;
 use zvm_backend_circuit::execute::Call as CircuitCall;
 use zvm_backend_circuit::export;
-use zvm_backend_circuit::field::to_u256;
+use zvm_backend_circuit::groth16::{self, Proof};
+use zvm_backend_circuit::keys::{Keys, Source};
 use zvm_backend_circuit::nova::{self, Check};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::{COMPILER, Program as CircuitProgram};
 use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions, RECURSION_ROWS};
-use zvm_backend_circuit::statement;
+use zvm_backend_circuit::short::{self, Setup};
+use zvm_backend_circuit::statement::{self, Elements};
+use zvm_ir::{Halt, Word};
 
-pub use zvm_backend_circuit::artifact::{Kind, ProofFile};
+pub use zvm_backend_circuit::artifact::{Kind, Origin, ProofFile};
 pub use zvm_backend_circuit::prover::{Expected, Progress};
 
 use crate::call::Call;
 use crate::error::Error;
+use crate::l1;
 use crate::program::Program;
 use crate::state::State;
 
@@ -45,35 +49,46 @@ pub struct Proved {
     pub facts: ProveFacts,
 }
 
-/// What a proof says.
+/// What a proof says, over the field of its proof system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement(statement::Statement);
+pub enum Statement {
+    /// Of a folded proof: over BN254's scalar field.
+    Nova(statement::Statement),
+    /// Of a short proof: over BLS12-381's scalar field.
+    Groth16(statement::Statement<groth16::Scalar>),
+}
 
 impl Statement {
-    /// The fields with their names in text and JSON: digests and roots as 0x-hex, the number of steps in decimal.
+    /// The fields with their names in text and JSON: digests and roots as 0x-hex, the number of steps in decimal. `field` names the field that
+    /// digests and roots are elements of; those of one field say nothing over another.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let statement::Statement {
-            program,
-            calldata_digest,
-            env_digest,
-            pre_root,
-            post_root,
-            halt,
-            outcome_digest,
-            steps,
-        } = &self.0;
-        let field = |element| format!("{:#066x}", to_u256(element));
-        vec![
-            ("program", format!("{program:#066x}")),
-            ("calldata_digest", field(calldata_digest)),
-            ("env_digest", field(env_digest)),
-            ("pre_root", field(pre_root)),
-            ("post_root", field(post_root)),
-            ("halt", halt.name().to_owned()),
-            ("outcome_digest", field(outcome_digest)),
-            ("steps", steps.to_string()),
-        ]
+        match self {
+            Self::Nova(of) => fields(&of.program, "bn254", &of.words(), of.halt, of.steps),
+            Self::Groth16(of) => fields(&of.program, "bls12-381", &of.words(), of.halt, of.steps),
+        }
     }
+}
+
+fn fields(
+    program: &Word,
+    field: &str,
+    elements: &Elements<Word>,
+    halt: Halt,
+    steps: u64,
+) -> Vec<(&'static str, String)> {
+    let Elements { pre_root, post_root, calldata, env, outcome } = elements;
+    let hex = |word: &Word| format!("{word:#066x}");
+    vec![
+        ("program", hex(program)),
+        ("field", field.to_owned()),
+        ("calldata_digest", hex(calldata)),
+        ("env_digest", hex(env)),
+        ("pre_root", hex(pre_root)),
+        ("post_root", hex(post_root)),
+        ("halt", halt.name().to_owned()),
+        ("outcome_digest", hex(outcome)),
+        ("steps", steps.to_string()),
+    ]
 }
 
 /// Where public parameters are kept unless the user says otherwise.
@@ -103,7 +118,7 @@ pub fn prove(program: &Program, call: &Call, options: Options<'_>) -> Result<Pro
     let Options { kind, cache, progress, .. } = options;
     let options = ProveOptions { kind, cache, check: Check::EachStep, progress };
     let prover::Proved { file, statement, facts } = prover::prove(&circuit, &plan, &call, options)?;
-    Ok(Proved { file, statement: Statement(statement), facts })
+    Ok(Proved { file, statement: Statement::Nova(statement), facts })
 }
 
 /// A step's circuit and witness, as files for other tools.
@@ -151,7 +166,140 @@ pub fn verify(
     cache: Option<&Path>,
 ) -> Result<(Statement, ProofFile), Error> {
     let circuit = Arc::new(program.circuit()?);
-    let (statement, file) = prover::verify(bytes, &circuit, expected, cache)
-        .map_err(|source| Error::Proof { path: path.to_owned(), source: Box::new(source) })?;
-    Ok((Statement(statement), file))
+    let (statement, file) = prover::verify(bytes, &circuit, expected, cache).map_err(invalid(path))?;
+    Ok((Statement::Nova(statement), file))
+}
+
+fn invalid(path: &str) -> impl FnOnce(prover::VerifyError) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Proof { path, source: Box::new(source) }
+}
+
+// Short proofs.
+
+fn circuit_call(call: &Call) -> CircuitCall {
+    CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) }
+}
+
+/// What keys are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Room<'a> {
+    /// These calls: the circuit has room for each of them.
+    Calls(&'a [Call]),
+    /// This many rows, shared out as the loops of the program suggest.
+    Rows(u64),
+}
+
+/// A program with the plan that short proofs of it have.
+#[derive(Clone, Debug)]
+pub struct ShortCircuit {
+    program: Arc<CircuitProgram>,
+    plan: Arc<Plan>,
+}
+
+impl ShortCircuit {
+    /// The circuit with room for what is asked.
+    ///
+    /// # Errors
+    /// When a call cannot be proved.
+    pub fn new(program: &Program, room: Room<'_>) -> Result<Self, Error> {
+        let program = Arc::new(program.circuit()?);
+        let plan = match room {
+            Room::Calls(calls) => {
+                let calls: Vec<CircuitCall> = calls.iter().map(circuit_call).collect();
+                short::plan_for(&program, &calls)?
+            }
+            Room::Rows(rows) => Plan::default_for(&program, rows),
+        };
+        Ok(Self { program, plan: Arc::new(plan) })
+    }
+
+    /// Makes keys on this machine, for development only, or finds those that are there.
+    ///
+    /// # Errors
+    /// When the circuit is too large, or the keys cannot be written.
+    pub fn insecure_setup(&self, to: Source<'_>) -> Result<Keys, Error> {
+        Ok(short::setup(&self.program, &self.plan, Setup::InsecureLocal, to)?)
+    }
+
+    /// Imports the parameters of a ceremony, and tries them on a call.
+    ///
+    /// # Errors
+    /// When they are not of this circuit, or the keys cannot be written.
+    pub fn import(&self, parameters: &[u8], call: &Call, to: Source<'_>) -> Result<Keys, Error> {
+        let call = circuit_call(call);
+        Ok(short::setup(&self.program, &self.plan, Setup::Ceremony { parameters, call: &call }, to)?)
+    }
+
+    /// The circuit as a `.r1cs` file over BLS12-381's scalar field: what a ceremony is held about.
+    ///
+    /// # Errors
+    /// When it cannot be synthesised.
+    pub fn r1cs(&self) -> Result<Vec<u8>, Error> {
+        Ok(short::r1cs(&self.program, &self.plan)?)
+    }
+
+    /// How many slots it has.
+    pub fn slots(&self) -> usize {
+        self.plan.len()
+    }
+}
+
+/// Proves a call, from the empty state, in one short proof; gives who made the keys as well.
+///
+/// # Errors
+/// When the execution cannot be proved, or no keys have room for it.
+pub fn prove_short(program: &Program, call: &Call, keys: Source<'_>) -> Result<(Proved, Origin), Error> {
+    let circuit = Arc::new(program.circuit()?);
+    let short::Proved { file, statement, facts, origin } = short::prove(&circuit, &circuit_call(call), keys)?;
+    Ok((Proved { file, statement: Statement::Groth16(statement), facts }, origin))
+}
+
+/// A short proof that was verified.
+#[derive(Clone, Debug)]
+pub struct VerifiedShort {
+    /// What it says.
+    pub statement: Statement,
+    /// The file's content.
+    pub file: ProofFile,
+    /// Who made the keys.
+    pub origin: Origin,
+    /// The calldata of the verifier's `verify` that says the same on L1.
+    pub verify_calldata: Vec<u8>,
+    /// The calldata of the anchor's `advance`.
+    pub advance_calldata: Vec<u8>,
+}
+
+/// Verifies a short proof against a program.
+///
+/// # Errors
+/// As [`verify`]; without keys of the circuit that the proof is of ([`crate::Exit::Usage`]).
+pub fn verify_short(
+    path: &str,
+    bytes: &[u8],
+    program: &Program,
+    expected: &Expected,
+    keys: Source<'_>,
+) -> Result<VerifiedShort, Error> {
+    let circuit = Arc::new(program.circuit()?);
+    let short::Verified { statement, file, origin } =
+        short::verify(bytes, &circuit, expected, keys).map_err(invalid(path))?;
+    let proof = Proof::from_bytes(&file.proof).map_err(zvm_backend_circuit::error::CircuitError::from)?;
+    let elements = statement.elements();
+    Ok(VerifiedShort {
+        verify_calldata: l1::verify_calldata(&proof, &elements),
+        advance_calldata: l1::advance_calldata(&proof, &elements),
+        statement: Statement::Groth16(statement),
+        file,
+        origin,
+    })
+}
+
+/// The only keys of a program.
+///
+/// # Errors
+/// When there are none, or several.
+pub fn keys(program: &Program, keys: Source<'_>) -> Result<Keys, Error> {
+    let circuit = Arc::new(program.circuit()?);
+    Ok(short::only_keys(&circuit, keys).map_err(zvm_backend_circuit::error::CircuitError::from)?)
 }

@@ -10,7 +10,9 @@ mod output;
 mod progress;
 mod prove;
 mod run;
+mod setup;
 mod stats;
+mod verifier;
 mod verify;
 
 use std::path::PathBuf;
@@ -58,6 +60,10 @@ enum Command {
     Prove(prove::Prove),
     /// Verify a proof and print what it says.
     Verify(verify::Verify),
+    /// Make or import the keys of a program for short proofs.
+    Setup(Box<setup::Setup>),
+    /// Write contracts that verify a program's short proofs on L1.
+    Verifier(verifier::Verifier),
     /// What circuits cost, and circuits for other tools.
     Circuit(circuit::Circuit),
     /// Print a completion script for a shell.
@@ -255,6 +261,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Run(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),
         Command::Verify(command) => command.run(&output),
+        Command::Setup(command) => command.run(&output),
+        Command::Verifier(command) => command.run(&output),
         Command::Circuit(command) => command.run(&output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -7,6 +7,8 @@ use std::io;
 
 use zvm_backend_circuit::artifact::FileError;
 use zvm_backend_circuit::error::CircuitError;
+use zvm_backend_circuit::groth16::Groth16Error;
+use zvm_backend_circuit::keys::KeyError;
 use zvm_backend_circuit::prover;
 use zvm_backend_evm::LowerError;
 use zvm_frontend::LiftError;
@@ -383,6 +385,7 @@ impl Error {
             Self::Unlinked { .. } => "ZV0712",
             Self::Unreadable { .. } => "ZV0713",
             Self::Proof { source, .. } if source.is_unreadable() => "ZV0714",
+            Self::Proof { source, .. } if source.keys().is_some() => "ZV0609",
             Self::Proof { .. } => "ZV0605",
             Self::Parse { .. } => "ZV0201",
             Self::Verify { .. } => "ZV0202",
@@ -437,7 +440,7 @@ impl Error {
             | Self::Creation(_)
             | Self::Interp(InterpError::Foreign { .. } | InterpError::Unfilled { .. }) => Exit::Subset,
             Self::Circuit(error) => circuit_exit(error),
-            Self::Proof { source, .. } if source.is_unreadable() => Exit::Usage,
+            Self::Proof { source, .. } if source.is_unreadable() || source.keys().is_some() => Exit::Usage,
             Self::Proof { .. } => Exit::No,
             // The constructor says no, or the compiler contradicts itself.
             Self::ConstructorFailed { .. }
@@ -513,13 +516,14 @@ impl Error {
             }
             Self::Broken(_) | Self::StagesDiffer { .. } => "this is a bug of zvm: please report it with the program",
             Self::NoBytecode => "choose another executor, for example `--executor ir`",
+            Self::Circuit(CircuitError::Keys(error)) => return keys_help(error),
+            Self::Proof { source, .. } => return source.keys().and_then(keys_help),
             Self::Circuit(CircuitError::Unprovable(_)) => {
                 "calls that do not reach this instruction can be proved; `zvm check` lists all such instructions"
             }
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
-            | Self::Proof { .. }
             | Self::OneCall { .. }
             | Self::NoStep { .. }
             | Self::Parse { .. }
@@ -556,6 +560,20 @@ impl Error {
     }
 }
 
+fn keys_help(error: &KeyError) -> Option<String> {
+    let text = match error {
+        KeyError::None => "`zvm setup INPUT` with a call makes keys for it, and for others that take the same way",
+        KeyError::NoRoom => "`zvm setup INPUT` with this call makes keys with room for it",
+        KeyError::NoneOf(_) => "give them with `--keys`, or import them with `zvm setup`",
+        KeyError::Several(_) => "say which with `--keys FILE`",
+        KeyError::OtherProgram { .. } | KeyError::OtherCircuit { .. } => "`zvm setup` makes keys of this program",
+        KeyError::Io { .. } | KeyError::NotKeys { .. } | KeyError::Damaged { .. } | KeyError::Key { .. } => {
+            return None;
+        }
+    };
+    Some(text.to_owned())
+}
+
 fn interp_pc(error: &InterpError) -> Option<Pc> {
     match error {
         InterpError::StepLimit { pc, .. }
@@ -586,7 +604,10 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         | CircuitError::StepSize(_)
         | CircuitError::NoSteps => "ZV0604",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
-        CircuitError::UnreadableProof(_) => "ZV0606",
+        CircuitError::UnreadableProof(_) | CircuitError::WrongSystem => "ZV0606",
+        CircuitError::Groth16(Groth16Error::Rejected | Groth16Error::NoProof(_)) => "ZV0605",
+        CircuitError::Keys(_) => "ZV0609",
+        CircuitError::Groth16(_) => "ZV0610",
         CircuitError::Cache { .. } => "ZV0607",
         CircuitError::Interrupted => "ZV0608",
         CircuitError::Synthesis(_)
@@ -605,7 +626,16 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::Malformed(_)
         | CircuitError::NoSteps
         | CircuitError::UnreadableProof(_)
+        | CircuitError::WrongSystem
+        | CircuitError::Groth16(
+            Groth16Error::Unreadable(_)
+            | Groth16Error::Degenerate(_)
+            | Groth16Error::Shape { .. }
+            | Groth16Error::Useless,
+        )
         | CircuitError::Cache { .. } => Exit::Usage,
+        CircuitError::Keys(KeyError::NoRoom) => Exit::Limit,
+        CircuitError::Keys(_) => Exit::Usage,
         CircuitError::Unprovable(_) | CircuitError::NotProvable(_) => Exit::Subset,
         CircuitError::Execution(_)
         | CircuitError::PlanLacks(_)
@@ -613,6 +643,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::StepSize(_)
         | CircuitError::Interrupted => Exit::Limit,
         CircuitError::Rejected(_)
+        | CircuitError::Groth16(Groth16Error::Rejected | Groth16Error::NoProof(_) | Groth16Error::Library(_))
         | CircuitError::MalformedProof
         | CircuitError::Synthesis(_)
         | CircuitError::Unsatisfied(_)

@@ -11,6 +11,7 @@ pub mod error;
 pub mod evm;
 pub mod executors;
 pub mod input;
+pub mod l1;
 pub mod names;
 pub mod picture;
 pub mod program;

@@ -93,7 +93,7 @@ fn prescribed_crates_are_where_they_belong() {
     assert_eq!(users("petgraph"), ["zvm-ir"]);
     assert_eq!(users("revm-interpreter"), ["zvm-frontend"]);
     assert_eq!(users("revm"), ["zvm"]);
-    for krate in ["bellpepper", "bellpepper-core", "blstrs", "neptune", "nova-snark"] {
+    for krate in ["bellpepper", "bellpepper-core", "bellperson", "blstrs", "neptune", "nova-snark"] {
         assert_eq!(users(krate), ["zvm-backend-circuit"], "{krate}");
     }
     assert!(users("cranelift-entity").contains(&"zvm-ir"));
@@ -109,6 +109,7 @@ fn one_file_sees_each_of_these_crates() {
     let all: Vec<&str> = CRATES.into_iter().chain(["."]).collect();
     assert_eq!(seen("petgraph", &all), ["ir/src/cfg.rs"]);
     assert_eq!(seen("nova_snark", &all), ["backend-circuit/src/nova.rs"]);
+    assert_eq!(seen("bellperson", &all), ["backend-circuit/src/groth16.rs"]);
     assert_eq!(seen("revm_interpreter", &all), ["frontend/src/decode.rs"]);
     let revm = seen("revm", &all);
     assert!(revm.iter().all(|path| path == "src/disassembly.rs" || path.starts_with("src/evm")), "{revm:?}");

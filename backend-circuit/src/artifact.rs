@@ -1,6 +1,6 @@
-//! Files: proofs (`.zvmp`) and compiled programs (`.zvma`).
+//! Files: proofs (`.zvmp`), compiled programs (`.zvma`), and what stands at the head of Groth16 keys (`.zvmk`).
 //!
-//! Both are a magic number with a version, then fields of fixed size or with their length before them, little endian, and
+//! All are a magic number with a version, then fields of fixed size or with their length before them, little endian, and
 //! nothing after. Reading never allocates more than the file is long. What a file says is never trusted: a proof's
 //! calldata, outcome and plan are inputs of verification, and a program's digest is computed again.
 
@@ -12,7 +12,9 @@ use crate::execute::Call;
 pub const PROOF_MAGIC: [u8; 4] = *b"ZVMP";
 /// The first bytes of a compiled program.
 pub const PROGRAM_MAGIC: [u8; 4] = *b"ZVMA";
-/// The version of both formats.
+/// The first bytes of Groth16 keys.
+pub const KEYS_MAGIC: [u8; 4] = *b"ZVMK";
+/// The version of the formats.
 pub const VERSION: u8 = 1;
 
 /// Why a file cannot be read.
@@ -42,6 +44,8 @@ pub enum Kind {
     Recursive,
     /// A short argument of knowledge of it.
     Compressed,
+    /// One proof of the whole execution, for contracts.
+    Groth16,
 }
 
 impl Kind {
@@ -50,6 +54,7 @@ impl Kind {
         match self {
             Self::Recursive => "recursive",
             Self::Compressed => "compressed",
+            Self::Groth16 => "groth16",
         }
     }
 }
@@ -78,6 +83,7 @@ impl ProofFile {
         out.0.push(match self.kind {
             Kind::Recursive => 0,
             Kind::Compressed => 1,
+            Kind::Groth16 => 2,
         });
         out.0.extend(self.steps.to_le_bytes());
         out.bytes(&self.call.calldata);
@@ -98,6 +104,7 @@ impl ProofFile {
         let kind = match from.byte("kind of proof")? {
             0 => Kind::Recursive,
             1 => Kind::Compressed,
+            2 => Kind::Groth16,
             _ => return Err(FileError::Malformed("kind of proof")),
         };
         let steps = from.number("number of steps")?;
@@ -151,6 +158,79 @@ impl ProgramFile {
         let digest = from.word("digest")?;
         from.end()?;
         Ok(Self { compiler, text: program, plan, digest })
+    }
+}
+
+/// Who made Groth16 keys, and so who could prove what is false with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This machine, in one go: for development only.
+    InsecureLocal,
+    /// A ceremony, whose parameters were imported.
+    Ceremony,
+}
+
+impl Origin {
+    /// The name in text and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InsecureLocal => "insecure-local",
+            Self::Ceremony => "ceremony",
+        }
+    }
+}
+
+/// What stands at the head of a file of Groth16 keys: all that a verifier needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHeader {
+    /// Who made them.
+    pub origin: Origin,
+    /// The commitment to the program.
+    pub program: Word,
+    /// The digest of the circuit.
+    pub circuit: Word,
+    /// The rows of the circuit.
+    pub rows: u64,
+    /// The plan, as [`crate::plan::Plan::to_numbers`].
+    pub plan: Vec<(u32, u32)>,
+    /// The verifying key in the encoding of the proof system.
+    pub verifying: Vec<u8>,
+}
+
+impl KeyHeader {
+    /// The header's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new(KEYS_MAGIC);
+        out.0.push(match self.origin {
+            Origin::InsecureLocal => 0,
+            Origin::Ceremony => 1,
+        });
+        out.word(&self.program);
+        out.word(&self.circuit);
+        out.0.extend(self.rows.to_le_bytes());
+        out.plan(&self.plan);
+        out.bytes(&self.verifying);
+        out.0
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
+        let mut from = Reader::new(bytes, KEYS_MAGIC, "ZVM key")?;
+        let origin = match from.byte("origin")? {
+            0 => Origin::InsecureLocal,
+            1 => Origin::Ceremony,
+            _ => return Err(FileError::Malformed("origin")),
+        };
+        let program = from.word("program")?;
+        let circuit = from.word("circuit")?;
+        let rows = from.number("number of rows")?;
+        let plan = from.plan()?;
+        let verifying = from.bytes("verifying key")?.to_vec();
+        from.end()?;
+        Ok(Self { origin, program, circuit, rows, plan, verifying })
     }
 }
 
@@ -326,7 +406,7 @@ mod tests {
         version[4] = 9;
         assert_eq!(ProofFile::decode(&version), Err(FileError::Version(9)));
         let mut kind = bytes.clone();
-        kind[5] = 2;
+        kind[5] = 3;
         assert_eq!(ProofFile::decode(&kind), Err(FileError::Malformed("kind of proof")));
         // A length that no file can have allocates nothing.
         let mut huge = bytes;

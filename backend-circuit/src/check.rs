@@ -45,12 +45,12 @@ pub fn allocate_state<F: PrimeField, CS: ConstraintSystem<F>>(
 ///
 /// # Errors
 /// `Unsatisfied` with the first row that does not hold.
-pub fn run_slots(
+pub fn run_slots<F: PrimeField>(
     program: &Program,
     slots: impl IntoIterator<Item = Region>,
     call: &Call,
-    mut z: Vec<Fr>,
-) -> Result<(Vec<Fr>, Checked), CircuitError> {
+    mut z: Vec<F>,
+) -> Result<(Vec<F>, Checked), CircuitError> {
     let mut checked = Checked::default();
     for region in slots {
         // Names cost more than the rows, so they are made only once something is wrong.
@@ -65,13 +65,13 @@ pub fn run_slots(
     Ok((z, checked))
 }
 
-fn run_slot(
+fn run_slot<F: PrimeField>(
     program: &Program,
     region: Region,
     call: &Call,
-    z: &[Fr],
+    z: &[F],
     names: Names,
-) -> Result<(CheckCs<Fr>, State<Fr>), CircuitError> {
+) -> Result<(CheckCs<F>, State<F>), CircuitError> {
     let mut cs = CheckCs::checking(names);
     let state = allocate_state(&mut cs, z)?;
     let after = lower::slot(&mut cs.namespace(|| region.to_string()), program, region, &state, Some(call))?;
@@ -83,13 +83,13 @@ fn run_slot(
 ///
 /// # Errors
 /// `Unsatisfied` with the first row that does not hold; `TooManySteps` when the program has not halted after `max_steps`.
-pub fn run_steps(
+pub fn run_steps<F: PrimeField>(
     program: &Program,
     plan: &Plan,
     call: &Call,
-    mut z: Vec<Fr>,
+    mut z: Vec<F>,
     max_steps: u64,
-) -> Result<Vec<Vec<Fr>>, CircuitError> {
+) -> Result<Vec<Vec<F>>, CircuitError> {
     let mut states = Vec::new();
     while !is_done(&z) {
         if states.len() as u64 == max_steps {
@@ -115,7 +115,7 @@ impl Program {
     /// which is a bug.
     pub fn check(&self, call: &Call) -> Result<(zvm_ir::Outcome, Checked), CircuitError> {
         let execution = self.execute(call)?;
-        let start = statement::initial_state(self, call);
+        let start = statement::initial_state::<Fr>(self, call);
         let (end, checked) = run_slots(self, execution.trace.iter(), call, start)?;
         statement::check_final_state(self, call, &execution.outcome, &end)?;
         Ok((execution.outcome, checked))
@@ -123,6 +123,6 @@ impl Program {
 }
 
 /// Whether `z` says that the program has halted.
-pub fn is_done(z: &[Fr]) -> bool {
-    z.get(lower::LABEL) == Some(&Fr::from(DONE))
+pub fn is_done<F: PrimeField>(z: &[F]) -> bool {
+    z.get(lower::LABEL) == Some(&F::from(DONE))
 }

@@ -71,6 +71,15 @@ pub enum CircuitError {
     /// A proof could not be written as bytes. A bug of this crate or its libraries.
     #[error("the proof cannot be encoded: {0}")]
     Encoding(String),
+    /// Groth16 keys or proofs.
+    #[error(transparent)]
+    Groth16(#[from] crate::groth16::Groth16Error),
+    /// A file of Groth16 keys, or the lack of one.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeyError),
+    /// A proof is treated as one of another proof system. A fault of the caller.
+    #[error("this is a proof of another proof system")]
+    WrongSystem,
     /// The parameter cache cannot be used.
     #[error("cannot write {}: {source}", path.display())]
     Cache {

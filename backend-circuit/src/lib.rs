@@ -11,8 +11,10 @@
 //! | circuits and witnesses for other tools | [`export`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
 //! | proving and verifying | [`prover`] over [`nova`] |
+//! | the same in one short proof, for contracts | [`short`], [`keys`], [`whole`], [`public_input`] over [`mod@groth16`] |
 //!
-//! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark.
+//! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark, only
+//! [`mod@groth16`] bellperson.
 
 pub mod artifact;
 pub mod check;
@@ -24,18 +26,23 @@ pub mod execute;
 pub mod export;
 pub mod field;
 pub mod gadgets;
+pub mod groth16;
 pub mod input;
+pub mod keys;
 pub mod legalize;
 pub mod lower;
 pub mod nova;
 pub mod plan;
 pub mod program;
 pub mod prover;
+pub mod public_input;
 pub mod reference;
 pub mod region;
 pub mod registers;
+pub mod short;
 pub mod state;
 pub mod statement;
 pub mod step;
 pub mod table;
 pub mod usage;
+pub mod whole;

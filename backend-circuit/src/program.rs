@@ -1,6 +1,7 @@
 //! A compiled program: what stays fixed while calls of it are proved.
 
 use cranelift_entity::PrimaryMap;
+use ff::PrimeField;
 use zvm_ir::cfg::Cfg;
 use zvm_ir::eval::keccak256;
 use zvm_ir::{Module, VerifyError, Word};
@@ -55,14 +56,18 @@ impl Program {
         let mut program =
             Self { legalized, regions, registers, shell, text: module.to_string(), rows: PrimaryMap::new() };
         for region in program.regions.regions.keys() {
-            let rows = program.count(region)?;
+            let rows = program.count::<Fr>(region)?;
             program.rows.push(rows);
         }
         Ok(program)
     }
 
-    fn count(&self, region: Region) -> Result<u64, CircuitError> {
-        let mut cs = CountCs::<Fr>::default();
+    /// The rows of one slot of a region over some field. They are the same over every field: [`Program::rows`].
+    ///
+    /// # Errors
+    /// Whatever keeps the slot from being synthesised.
+    pub fn count<F: PrimeField>(&self, region: Region) -> Result<u64, CircuitError> {
+        let mut cs = CountCs::<F>::default();
         let mut elements = Vec::with_capacity(self.arity());
         for index in 0..self.arity() {
             elements.push(Lc::alloc(&mut cs, || format!("z {index}"), None)?);

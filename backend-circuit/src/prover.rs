@@ -14,6 +14,7 @@ use zvm_ir::{Env, Halt};
 use crate::artifact::{FileError, Kind, ProofFile};
 use crate::error::CircuitError;
 use crate::execute::{Call, Trace};
+use crate::keys::KeyError;
 use crate::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
 use crate::plan::Plan;
 use crate::program::Program;
@@ -153,6 +154,7 @@ pub fn prove(
             let keys = CompressionKeys::setup(&params)?;
             CompressedProof::prove(&params, &keys, &proof)?.to_bytes()?
         }
+        Kind::Groth16 => return Err(CircuitError::WrongSystem),
     };
     let (iterations_hot, slots_hot) = hottest(&execution.trace, plan);
     let sizes = params.facts();
@@ -179,7 +181,7 @@ pub fn prove(
 }
 
 /// How often the region that runs most often runs, and how many slots of it a step has.
-fn hottest(trace: &Trace, plan: &Plan) -> (u64, u64) {
+pub(crate) fn hottest(trace: &Trace, plan: &Plan) -> (u64, u64) {
     let mut counts = std::collections::BTreeMap::new();
     for &(region, count) in trace.runs() {
         *counts.entry(region).or_insert(0u64) += count;
@@ -237,8 +239,16 @@ impl VerifyError {
     pub fn is_unreadable(&self) -> bool {
         match self {
             Self::File(_) => true,
-            Self::Proof(error) => matches!(error, CircuitError::UnreadableProof(_)),
+            Self::Proof(error) => matches!(error, CircuitError::UnreadableProof(_) | CircuitError::WrongSystem),
             _ => false,
+        }
+    }
+
+    /// What is wrong with the verifier's keys, or with there being none: nothing is said of the proof then.
+    pub fn keys(&self) -> Option<&KeyError> {
+        match self {
+            Self::Proof(CircuitError::Keys(error)) => Some(error),
+            _ => None,
         }
     }
 }
@@ -286,10 +296,11 @@ fn verify_steps(
             let keys = CompressionKeys::setup(&params)?;
             CompressedProof::from_bytes(&keys, &file.proof)?.verify(&keys, steps, &first)
         }
+        Kind::Groth16 => Err(CircuitError::WrongSystem),
     }
 }
 
-fn check_expected(file: &ProofFile, expected: &Expected) -> Result<(), VerifyError> {
+pub(crate) fn check_expected(file: &ProofFile, expected: &Expected) -> Result<(), VerifyError> {
     let Expected { calldata, env, halt, data, steps } = expected;
     let differs = [
         (calldata.as_ref().is_some_and(|calldata| *calldata != file.call.calldata), "calldata"),

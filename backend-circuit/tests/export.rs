@@ -55,7 +55,7 @@ fn a_step_is_read_back_and_holds() {
     assert_eq!(broken(&r1cs, &witness), 0);
 
     // Public wires are the states: outputs first, then inputs.
-    let start = zvm_backend_circuit::statement::initial_state(&program, &call);
+    let start = zvm_backend_circuit::statement::initial_state::<Fr>(&program, &call);
     let arity = program.arity();
     assert_eq!(witness[1 + arity..1 + 2 * arity], start);
     let end = zvm_backend_circuit::check::run_steps(&program, &plan, &call, start, 10).unwrap();

@@ -125,7 +125,7 @@ fn no_value_of_a_hash_slot_is_free() {
     let call = call([Word::MAX / Word::from(5), Word::from(1)]);
     let execution = program.execute(&call).unwrap();
     let before: Vec<Region> = execution.trace.iter().take_while(|&region| region != hash).collect();
-    let z = run_slots(&program, before, &call, statement::initial_state(&program, &call)).unwrap().0;
+    let z = run_slots(&program, before, &call, statement::initial_state::<Fr>(&program, &call)).unwrap().0;
     let mut cs = CheckCs::<Fr>::recording();
     let state = allocate_state(&mut cs, &z).unwrap();
     let given = cs.aux_count();

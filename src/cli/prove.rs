@@ -1,5 +1,7 @@
 //! `zvm prove`: a proof that a call has the outcome that running it gives.
 
+mod short;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -28,6 +30,9 @@ pub(crate) struct Prove {
     /// The proof system.
     #[arg(long, value_enum, default_value_t = System::Nova)]
     system: System,
+    /// The keys of `--system groth16` [default: any in the folder of keys that have room for the call].
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// Leave the recursive proof as it is: large, but done at once.
     #[arg(long)]
     recursive: bool,
@@ -42,11 +47,15 @@ pub(crate) struct Prove {
 enum System {
     /// Folding: executions of any length.
     Nova,
+    /// One short proof that contracts verify: short executions, with keys that `zvm setup` makes.
+    Groth16,
 }
 
 impl Prove {
     pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
-        let System::Nova = self.system;
+        if self.system == System::Groth16 {
+            return self.run_short(output);
+        }
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
         let [call] = &calls[..] else { return Err(Error::OneCall { found: calls.len() }.into()) };

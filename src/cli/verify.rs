@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use zvm::artifact::{self, Expected};
+use zvm::artifact::{self, Expected, Kind, Origin};
 use zvm::call::{self, Call};
 use zvm::input::read_file;
 use zvm::{Error, Exit, Input, Program as Loaded};
+use zvm_backend_circuit::short::source;
 use zvm_ir::{Env, Halt};
 
 use super::output::Output;
 use super::prove::{outcome_text, statement_json, statement_text};
+use super::setup::{INSECURE, origin_text};
 use super::{Answer, Cache, Calls, Failure, json as shapes};
 
 /// Arguments of `verify`.
@@ -37,6 +39,9 @@ pub(crate) struct Verify {
     /// The expected number of steps.
     #[arg(long, value_name = "COUNT")]
     steps: Option<u64>,
+    /// The keys of a Groth16 proof [default: those of its circuit in the folder of keys].
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     #[command(flatten)]
     cache: Cache,
 }
@@ -59,14 +64,44 @@ impl Verify {
         let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
         let claimed = artifact::read_proof(&path, &bytes)?;
         let expected = self.expected(&input, &claimed.call.env)?;
-        match artifact::verify(&path, &bytes, &program, &expected, self.cache.folder().as_deref()) {
-            Ok((statement, file)) => {
+        let folder = self.cache.folder();
+        let verified = if claimed.kind == Kind::Groth16 {
+            let folder = folder.unwrap_or_else(artifact::default_cache);
+            let keys = source(self.keys.as_deref(), &folder);
+            artifact::verify_short(&path, &bytes, &program, &expected, keys).map(|verified| {
+                if verified.origin == Origin::InsecureLocal {
+                    output.warn(INSECURE);
+                }
+                let more = json!({
+                    "keys": verified.origin.name(),
+                    "l1": {
+                        "verify": shapes::bytes(&verified.verify_calldata),
+                        "advance": shapes::bytes(&verified.advance_calldata),
+                    },
+                });
+                let keys = format!("keys      {}\n", origin_text(verified.origin));
+                (verified.statement, verified.file, keys, more)
+            })
+        } else {
+            artifact::verify(&path, &bytes, &program, &expected, folder.as_deref())
+                .map(|(statement, file)| (statement, file, String::new(), json!({})))
+        };
+        match verified {
+            Ok((statement, file, keys, more)) => {
                 let call = Call { calldata: file.call.calldata, env: file.call.env };
-                let text =
-                    format!("valid\n{}{}", outcome_text(&file.outcome, &call, &input), statement_text(&statement));
+                let text = format!(
+                    "valid\n{}{}{keys}",
+                    outcome_text(&file.outcome, &call, &input),
+                    statement_text(&statement)
+                );
                 output.either(&text, || {
-                    json!({"valid": true, "reason": Value::Null, "statement": statement_json(&statement),
-                        "calldata": shapes::bytes(&call.calldata), "outcome": shapes::outcome(&file.outcome)})
+                    let mut document = json!({"valid": true, "reason": Value::Null,
+                        "statement": statement_json(&statement), "calldata": shapes::bytes(&call.calldata),
+                        "outcome": shapes::outcome(&file.outcome)});
+                    if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
+                        document.extend(more);
+                    }
+                    document
                 })?;
                 Ok(Answer::Yes)
             }

@@ -1,10 +1,8 @@
 //! Any plan proves any execution: random programs under random plans, each step's rows checked, idle slots included, and
 //! the states chained as folding chains them.
 
-mod random;
-
+use crate::random::{Generator, Rng};
 use cranelift_entity::EntityRef;
-use random::{Generator, Rng};
 use zvm_backend_circuit::check::run_steps;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
@@ -13,6 +11,8 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
 use zvm_backend_circuit::statement;
+
+use super::Fr;
 
 /// Every region of the program at least once, in random order, some several times.
 fn random_plan(program: &Program, rng: &mut Rng) -> Plan {
@@ -38,7 +38,7 @@ fn any_plan_proves_any_execution() {
             Err(CircuitError::Unprovable(_)) => continue,
             Err(error) => panic!("seed {seed}: {error}"),
         };
-        let start = statement::initial_state(&program, &call);
+        let start = statement::initial_state::<Fr>(&program, &call);
         for _ in 0..2 {
             let plan = random_plan(&program, &mut generator.rng);
             let steps = plan.steps(&execution.trace, 10_000).unwrap();
@@ -76,7 +76,7 @@ fn labels_stay_inside_the_program() {
     let mut generator = Generator::new(7);
     let program = Program::compile(&generator.module()).unwrap();
     let call = Call { calldata: generator.calldata(), ..Call::default() };
-    let start = statement::initial_state(&program, &call);
+    let start = statement::initial_state::<Fr>(&program, &call);
     let plan = random_plan(&program, &mut generator.rng);
     for state in run_steps(&program, &plan, &call, start, 10_000).unwrap() {
         let known = (0..=program.regions().regions.len() as u64).any(|label| state[LABEL] == label.into());

@@ -10,8 +10,9 @@ use ff::Field;
 use zvm_backend_circuit::cs::{CheckCs, System};
 use zvm_backend_circuit::field::{from_u256, to_u256};
 use zvm_backend_circuit::gadgets::{Lc, Word, lower_pure, native_limbs};
-use zvm_backend_circuit::nova::Fr;
 use zvm_ir::{Imm, Opcode, Type, Word as U256, eval};
+
+use super::Fr;
 
 type U1024 = ruint::Uint<1024, 16>;
 

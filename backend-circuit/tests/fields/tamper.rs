@@ -1,19 +1,18 @@
 //! Whole slots: every private value, perturbed, breaks a row; slots do not run out of turn, and idle ones do not write.
 
-mod random;
-
+use crate::random::Generator;
 use bellpepper_core::ConstraintSystem;
 use ff::Field;
-use random::Generator;
 use zvm_backend_circuit::check::{allocate_state, run_slots};
 use zvm_backend_circuit::cs::CheckCs;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::lower::{self, LABEL};
-use zvm_backend_circuit::nova::Fr;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
 use zvm_backend_circuit::statement;
+
+use super::Fr;
 
 /// The recorded rows of one slot from state `z`, and how many variables the state takes.
 fn record(program: &Program, region: Region, call: &Call, z: &[Fr]) -> (CheckCs<Fr>, usize) {
@@ -64,7 +63,7 @@ fn every_value_of_a_slot_is_forced() {
         let program = Program::compile(&generator.module()).unwrap();
         let call = Call { calldata: generator.calldata(), ..Call::default() };
         let Ok(execution) = program.execute(&call) else { continue };
-        let mut z = statement::initial_state(&program, &call);
+        let mut z = statement::initial_state::<Fr>(&program, &call);
         for region in execution.trace.iter().take(6) {
             let (mut cs, given) = record(&program, region, &call, &z);
             for name in unnoticed(&mut cs, given) {
@@ -107,7 +106,7 @@ fn a_slot_does_not_run_out_of_turn() {
     let mut generator = Generator::new(5);
     let program = Program::compile(&generator.module()).unwrap();
     let call = Call { calldata: generator.calldata(), ..Call::default() };
-    let z = statement::initial_state(&program, &call);
+    let z = statement::initial_state::<Fr>(&program, &call);
     for region in program.regions().regions.keys().skip(1) {
         let (mut cs, given) = record(&program, region, &call, &z);
         assert!(cs.aux_name(given).ends_with("active"));
@@ -124,7 +123,7 @@ fn a_label_outside_the_program_is_stuck() {
     let mut generator = Generator::new(6);
     let program = Program::compile(&generator.module()).unwrap();
     let call = Call::default();
-    let mut z = statement::initial_state(&program, &call);
+    let mut z = statement::initial_state::<Fr>(&program, &call);
     z[LABEL] = Fr::from(1_000_000);
     let all: Vec<Region> = program.regions().regions.keys().collect();
     assert_eq!(run_slots(&program, all, &call, z.clone()).unwrap().0, z);
@@ -145,7 +144,7 @@ fn an_unprovable_path_cannot_be_proved() {
         Err(CircuitError::Unprovable(exit)) => assert_eq!(exit.pc, Some(0x42)),
         other => panic!("{other:?}"),
     }
-    let z = statement::initial_state(&program, &call);
+    let z = statement::initial_state::<Fr>(&program, &call);
     match run_slots(&program, program.regions().regions.keys().take(1), &call, z) {
         Err(CircuitError::Unsatisfied(blame)) => {
             assert!(blame.name.contains("unprovable @0042 sload"), "{}", blame.name)

@@ -5,8 +5,9 @@ use ff::PrimeField;
 use zvm_backend_circuit::cs::CheckCs;
 use zvm_backend_circuit::digest::{ENV_BLOCKS, Hasher, selector, words_of};
 use zvm_backend_circuit::gadgets::{Lc, Word, enforce_equal};
-use zvm_backend_circuit::nova::Fr;
 use zvm_ir::{Env, Opcode, Word as U256};
+
+use super::Fr;
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 37 + 11) as u8).collect()

@@ -8,8 +8,9 @@ use bellpepper_core::ConstraintSystem;
 use zvm_backend_circuit::cs::{CheckCs, Names};
 use zvm_backend_circuit::field::{from_u256, to_u256};
 use zvm_backend_circuit::gadgets::{LIMB, Lc, Limb, Word, lower_pure};
-use zvm_backend_circuit::nova::Fr;
 use zvm_ir::{Imm, Opcode, Type, Word as U256, eval};
+
+use super::Fr;
 
 fn modulus() -> U256 {
     to_u256(&-Fr::from(1)) + U256::from(1)
@@ -275,7 +276,10 @@ fn a_product_off_by_the_modulus_is_refused() {
     let p = modulus();
     let operand: U256 = (U256::MAX >> 128) - n(6);
     let product = operand.wrapping_mul(operand);
-    for forged in [product - p, product - p * n(2), product - p * n(5)] {
+    // As many multiples as there are below the product: five over one field, two over the other.
+    let forged: Vec<U256> = (1..=5).map_while(|k| product.checked_sub(p.checked_mul(n(k))?)).collect();
+    assert!(forged.len() >= 2);
+    for forged in forged {
         let mut cs = CheckCs::<Fr>::recording();
         let a = Word::alloc_checked(&mut cs.namespace(|| "a"), 128, Some(operand)).unwrap();
         let b = Word::alloc_checked(&mut cs.namespace(|| "b"), 128, Some(operand)).unwrap();
