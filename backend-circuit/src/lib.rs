@@ -9,6 +9,7 @@
 //! | what instructions cost | [`costs`], [`mod@reference`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
 //! | circuits and witnesses for other tools | [`export`] |
+//! | a step's witness, made and checked | [`witness`] over [`cs`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
 //! | proving and verifying | [`prover`] over [`nova`] |
 //!
@@ -38,3 +39,4 @@ pub mod statement;
 pub mod step;
 pub mod table;
 pub mod usage;
+pub mod witness;

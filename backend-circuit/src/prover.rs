@@ -14,7 +14,7 @@ use zvm_ir::{Env, Halt};
 use crate::artifact::{FileError, Kind, ProofFile};
 use crate::error::CircuitError;
 use crate::execute::{Call, Trace};
-use crate::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
+use crate::nova::{self, Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
 use crate::plan::Plan;
 use crate::program::Program;
 use crate::statement::{StateError, Statement};
@@ -138,13 +138,13 @@ pub fn prove(
     let rows_per_step = params.facts().step_rows as u64;
     let before = usage::cpu_seconds();
     let step = StepCircuit { call: Some(Arc::new(call.clone())), ..step };
-    let mut proof = RecursiveProof::start(&params, &step, &statement.initial_state(program), check)?;
-    for done in 1..=steps {
-        if done > 1 {
-            proof.extend(&params, &step, check)?;
-        }
+    let folded = |proof: &RecursiveProof<StepCircuit>| {
+        let done = proof.steps() as u64;
         report(Progress::Folded { steps: done, of: steps, rows_per_step })?;
-    }
+        Ok(ControlFlow::Continue(()))
+    };
+    let first = statement.initial_state(program);
+    let proof = nova::prove(&params, None, (0..steps).map(|_| Ok(step.clone())), &first, check, folded)?;
     statement.check_final_state(proof.state())?;
     let bytes = match kind {
         Kind::Recursive => proof.to_bytes()?,
