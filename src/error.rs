@@ -502,6 +502,15 @@ impl Error {
             Self::Circuit(CircuitError::Unprovable(_)) => {
                 "calls that do not reach this instruction can be proved; `zvm check` lists all such instructions"
             }
+            Self::Circuit(CircuitError::Interrupted) => {
+                "with `--checkpoint DIR` the steps that are folded are kept, and `--resume` goes on with them"
+            }
+            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Unfinished)) => {
+                "`--resume` goes on with it; remove the folder to begin anew"
+            }
+            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Damaged | CheckpointError::File(_))) => {
+                "remove the folder to begin anew"
+            }
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
@@ -567,11 +576,13 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::TooManySegments(_)
         | CircuitError::NoSteps => "ZV0604",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
         CircuitError::UnreadableProof(_) => "ZV0606",
         CircuitError::Cache { .. } => "ZV0607",
         CircuitError::Interrupted => "ZV0608",
+        CircuitError::Checkpoint(_) => "ZV0609",
         CircuitError::Synthesis(_)
         | CircuitError::Unsatisfied(_)
         | CircuitError::Disagreement(_)
@@ -588,12 +599,14 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::Malformed(_)
         | CircuitError::NoSteps
         | CircuitError::UnreadableProof(_)
+        | CircuitError::Checkpoint(_)
         | CircuitError::Cache { .. } => Exit::Usage,
         CircuitError::Unprovable(_) | CircuitError::NotProvable(_) => Exit::Subset,
         CircuitError::Execution(_)
         | CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::TooManySegments(_)
         | CircuitError::Interrupted => Exit::Limit,
         CircuitError::Rejected(_)
         | CircuitError::MalformedProof

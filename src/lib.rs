@@ -12,6 +12,7 @@ pub mod executors;
 pub mod input;
 pub mod names;
 pub mod picture;
+pub mod profile;
 pub mod program;
 pub mod state;
 

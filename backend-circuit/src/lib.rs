@@ -5,18 +5,19 @@
 //! | one function, with unprovable exits | [`legalize`] |
 //! | its control flow in regions, values between them in registers | [`region`], [`registers`] |
 //! | a region's constraints | [`lower`] over [`gadgets`], [`input`], [`digest`] |
-//! | slots in a step | [`plan`], [`step`] |
-//! | what instructions cost | [`costs`], [`mod@reference`] |
+//! | slots in a step, steps in a proof, and which to choose | [`plan`], [`step`], [`schedule`], [`planner`] |
+//! | what instructions cost, and where an execution's rows go | [`costs`], [`mod@reference`], [`profile`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
 //! | circuits and witnesses for other tools | [`export`] |
 //! | a step's witness, made and checked | [`witness`] over [`cs`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
-//! | proving and verifying | [`prover`] over [`nova`] |
+//! | proving and verifying | [`prover`] over [`nova`], [`checkpoint`] |
 //!
 //! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark.
 
 pub mod artifact;
 pub mod check;
+pub mod checkpoint;
 pub mod costs;
 pub mod cs;
 pub mod digest;
@@ -30,11 +31,14 @@ pub mod legalize;
 pub mod lower;
 pub mod nova;
 pub mod plan;
+pub mod planner;
+pub mod profile;
 pub mod program;
 pub mod prover;
 pub mod reference;
 pub mod region;
 pub mod registers;
+pub mod schedule;
 pub mod statement;
 pub mod step;
 pub mod table;

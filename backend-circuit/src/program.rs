@@ -100,6 +100,11 @@ impl Program {
         exits
     }
 
+    /// The legalised function as a module of its own.
+    pub fn module(&self) -> &Module {
+        &self.shell
+    }
+
     /// The canonical text of the module that was compiled.
     pub fn text(&self) -> &str {
         &self.text
