@@ -8,6 +8,9 @@
 //! | raw | the same rows on the same values, which lie ready in a slice: nova-snark's own API and nothing else |
 //! | empty | a step without rows that passes the same state on: what Nova's recursion costs |
 //!
+//! Parameters and compression are measured for ours, once. The peak of memory is that of the whole process, with the parameters of all
+//! three; `zvm prove` tells that of proving alone.
+//!
 //! The overhead is CPU time of ours by that of raw; the recursion's share is CPU time of empty by that of ours. CPU time is that
 //! of all threads, as the system counts it.
 //!
@@ -21,7 +24,7 @@ use std::sync::Arc;
 
 use core::ops::ControlFlow;
 use nova_snark::frontend::num::AllocatedNum;
-use nova_snark::frontend::{ConstraintSystem, Index, LinearCombination, SynthesisError, Variable};
+use nova_snark::frontend::{ConstraintSystem, LinearCombination, SynthesisError, Variable};
 use nova_snark::nova::{PublicParams, RecursiveSNARK};
 use nova_snark::provider::ipa_pc::EvaluationEngine;
 use nova_snark::provider::{Bn256EngineIPA, GrumpkinEngine};
@@ -30,7 +33,7 @@ use nova_snark::traits::circuit::StepCircuit;
 use nova_snark::traits::snark::RelaxedR1CSSNARKTrait;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
-use zvm_backend_circuit::nova::{Check, Fr, Params, prove};
+use zvm_backend_circuit::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, prove};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::step::StepCircuit as Step;
@@ -119,13 +122,20 @@ fn cpu() -> f64 {
     usage::cpu_seconds().expect("the system tells the CPU time")
 }
 
+/// CPU seconds.
 struct Times {
+    /// Per step.
     ours: f64,
+    /// Per step.
     raw: f64,
+    /// Per step.
     empty: f64,
+    /// Of making the parameters of our circuit.
+    setup: f64,
+    /// Of compressing our proof, keys included.
+    compression: f64,
 }
 
-/// CPU seconds per step of each prover.
 fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u64, Times), CircuitError> {
     let slots = (rows / program.rows()[program.regions().regions.keys().nth(1).expect("a loop")]) as usize;
     let call = Call { calldata: Word::from(slots * (steps + 2)).to_be_bytes::<32>().to_vec(), ..Call::default() };
@@ -134,7 +144,9 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
     let step = Step { program: Arc::clone(program), plan, call: Some(Arc::new(call.clone())) };
     let z0 = statement::initial_state(program, &call);
 
+    let start = cpu();
     let params = Params::setup(&step)?;
+    let setup = cpu() - start;
     let facts = params.facts();
     let recorded = Arc::new(Recorded::new(&step)?);
     let mut z = z0.clone();
@@ -151,7 +163,7 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
     let empty_params = library(&empty);
 
     // The first step of each builds tables that later ones use, so it is not measured.
-    let mut times = Times { ours: 0.0, raw: 0.0, empty: 0.0 };
+    let mut times = Times { ours: 0.0, raw: 0.0, empty: 0.0, setup, compression: 0.0 };
     {
         let mut raw = RecursiveSNARK::new(&raw_params, &at(&witnesses[0]), &z0).expect("folds");
         raw.prove_step(&raw_params, &at(&witnesses[0])).expect("folds");
@@ -180,6 +192,11 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
         )?;
         times.ours = cpu() - start;
         assert_eq!(proof.state(), z, "our prover ends elsewhere");
+        let start = cpu();
+        let keys = CompressionKeys::setup(&params)?;
+        let compressed = CompressedProof::prove(&params, &keys, &proof)?;
+        times.compression = cpu() - start;
+        assert_eq!(compressed.verify(&keys, steps, &z0)?, z, "the compressed proof says something else");
     }
     {
         let mut snark = RecursiveSNARK::new(&empty_params, &empty, &z0).expect("folds");
@@ -192,7 +209,7 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
         times.empty = cpu() - start;
     }
     let count = (steps - 2) as f64;
-    let times = Times { ours: times.ours / count, raw: times.raw / count, empty: times.empty / count };
+    let times = Times { ours: times.ours / count, raw: times.raw / count, empty: times.empty / count, ..times };
     Ok((facts.step_rows, usage::peak_memory_bytes().unwrap_or(0), times))
 }
 
@@ -205,12 +222,12 @@ fn main() -> ExitCode {
     };
     let module = zvm_ir::parse(FIBONACCI).expect("the program parses");
     let program = Arc::new(Program::compile(&module).expect("the program compiles"));
-    println!("| rows per step | ours, CPU s | raw, CPU s | empty, CPU s | ours / raw | recursion's share | µs per row | peak MB |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("| rows per step | ours, CPU s | raw, CPU s | empty, CPU s | ours / raw | recursion's share | µs per row | setup, CPU s | compression, CPU s | peak MB |");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for (rows, steps) in sizes {
         match measure(&program, rows, steps) {
-            Ok((rows, peak, Times { ours, raw, empty })) => println!(
-                "| {rows} | {ours:.3} | {raw:.3} | {empty:.3} | {:.3} | {:.1} % | {:.2} | {} |",
+            Ok((rows, peak, Times { ours, raw, empty, setup, compression })) => println!(
+                "| {rows} | {ours:.3} | {raw:.3} | {empty:.3} | {:.3} | {:.1} % | {:.2} | {setup:.1} | {compression:.1} | {} |",
                 ours / raw,
                 100.0 * empty / ours,
                 1e6 * (ours - empty) / rows as f64,

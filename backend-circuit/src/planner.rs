@@ -175,6 +175,8 @@ struct Search<'a> {
     trace: &'a Trace,
     rows: &'a PrimaryMap<Region, u64>,
     model: &'a Model,
+    /// The most rows of a step.
+    most: u64,
     best: Option<Choice>,
 }
 
@@ -182,7 +184,7 @@ impl Search<'_> {
     /// Takes a candidate if it is the best so far; whether it is.
     fn offer(&mut self, plan: Plan) -> bool {
         let step_rows = plan.rows(self.rows);
-        if plan.is_empty() || step_rows > MAX_STEP_ROWS {
+        if plan.is_empty() || step_rows > self.most {
             return false;
         }
         let slots = plan.len() as u64;
@@ -226,12 +228,12 @@ impl Search<'_> {
     }
 
     /// Offers the best plan several times over, where steps are cheaper if they are fewer.
-    fn repeat(&mut self, most_rows: u64) {
+    fn repeat(&mut self) {
         let Some(best) = &self.best else { return };
         let plan = best.plan.clone();
-        let times = most_rows / plan.rows(self.rows).max(1);
+        let times = self.most / plan.rows(self.rows).max(1);
         for times in [2, 3, 4, times / 2, times] {
-            if times >= 2 && plan.rows(self.rows) * times <= most_rows {
+            if times >= 2 && plan.rows(self.rows) * times <= self.most {
                 let mut longer = Plan::default();
                 for _ in 0..times {
                     plan.slots().iter().for_each(|slots| longer.push(slots.region, slots.count));
@@ -251,7 +253,8 @@ fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Re
     if most > MAX_STEP_ROWS {
         return Err(CircuitError::StepSize(once));
     }
-    let mut search = Search { trace, rows, model, best: None };
+    let most = limits.rows_per_step.map_or(most, |wanted| wanted.max(once + once / 16).min(MAX_STEP_ROWS));
+    let mut search = Search { trace, rows, model, most, best: None };
     for target in targets(total, most, limits.rows_per_step) {
         search.offer(Plan::from_trace(program, trace, target, crate::prover::RECURSION_ROWS));
         search.offer(units(&counts, rows, target));
@@ -261,7 +264,7 @@ fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Re
     }
     search.prune();
     if limits.rows_per_step.is_none() {
-        search.repeat(most);
+        search.repeat();
         search.prune();
     }
     search.best.ok_or(CircuitError::StepSize(once))

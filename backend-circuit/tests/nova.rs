@@ -150,6 +150,30 @@ fn an_unsatisfied_step_is_named_before_it_is_folded() {
     assert!(error.to_string().contains("`0x09 no fault`"), "{error}");
 }
 
+/// A step that does not hold ends proving with its name; a witness of another state is refused, and leaves the proof as it was.
+#[test]
+fn a_proof_takes_only_witnesses_of_its_state() {
+    let step = Fibonacci::default();
+    let params = Params::setup(&step).unwrap();
+    let mut steps = vec![Ok(step.clone()), Ok(step.clone())];
+    let mut seen = 0;
+    let mut count = |proof: &RecursiveProof<Fibonacci>| {
+        seen = proof.steps();
+        Ok(ControlFlow::Continue(()))
+    };
+    let mut proof = prove(&params, None, steps.drain(..), &start(), Check::EachStep, &mut count).unwrap();
+    let recorded = params.recorded(&step).unwrap();
+    let earlier = recorded.witness(&step, &start(), Check::EachStep).unwrap();
+    assert!(matches!(proof.extend_with(&params, &step, earlier), Err(CircuitError::Proving(_))));
+    assert_eq!(proof.verify(&params, 2, &start()).unwrap(), after(2));
+
+    // On from what is folded, and no further than the step that does not hold.
+    steps.extend([Ok(step.clone()), Ok(Fibonacci { faulty: true }), Ok(step)]);
+    let error = prove(&params, Some(proof), steps, &start(), Check::EachStep, &mut count).unwrap_err();
+    assert!(error.to_string().contains("`0x09 no fault`"), "{error}");
+    assert_eq!(seen, 3);
+}
+
 #[test]
 fn parameters_are_cached_and_a_damaged_cache_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
