@@ -5,19 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zvm_backend_circuit::artifact::ProgramFile;
-use zvm_backend_circuit::execute::Call as CircuitCall;
+use zvm_backend_circuit::checkpoint;
+use zvm_backend_circuit::error::CircuitError;
+use zvm_backend_circuit::execute::{Call as CircuitCall, Trace};
 use zvm_backend_circuit::export;
 use zvm_backend_circuit::groth16::{self, Proof};
 use zvm_backend_circuit::keys::{Keys, Source};
 use zvm_backend_circuit::nova::{self, Check};
 use zvm_backend_circuit::plan::Plan;
+use zvm_backend_circuit::planner::{self, Model};
 use zvm_backend_circuit::program::{COMPILER, Program as CircuitProgram};
-use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions, RECURSION_ROWS};
+use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions};
+use zvm_backend_circuit::schedule::Schedule;
 use zvm_backend_circuit::short::{self, Setup};
 use zvm_backend_circuit::statement::{self, Elements};
 use zvm_ir::{Halt, Word};
 
 pub use zvm_backend_circuit::artifact::{Kind, Origin, ProofFile};
+pub use zvm_backend_circuit::checkpoint::Keep;
+pub use zvm_backend_circuit::planner::{Estimate, Limits, MEMORY_BYTES};
 pub use zvm_backend_circuit::prover::{Expected, Progress};
 
 use crate::call::Call;
@@ -32,8 +38,10 @@ pub struct Options<'a> {
     pub kind: Kind,
     /// Where public parameters are kept; `None` makes them anew.
     pub cache: Option<&'a Path>,
-    /// How many rows a step should have.
-    pub rows: u64,
+    /// What the plan has to keep to.
+    pub limits: Limits,
+    /// Where checkpoints are kept, if they are.
+    pub keep: Option<Keep<'a>>,
     /// Told where proving is; may end it.
     pub progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
 }
@@ -106,7 +114,8 @@ pub fn of(circuit: &CircuitProgram, plan: &Plan) -> ProgramFile {
     }
 }
 
-/// Proves that a call, from the empty state, has the outcome that running it gives. The plan follows the execution.
+/// Proves that a call, from the empty state, has the outcome that running it gives. The plan follows the execution, unless the
+/// program was compiled with one that is as good: its parameters are the same for all calls.
 ///
 /// # Errors
 /// When the execution cannot be proved, or `options.progress` ends it.
@@ -114,11 +123,52 @@ pub fn prove(program: &Program, call: &Call, options: Options<'_>) -> Result<Pro
     let circuit = Arc::new(program.circuit()?);
     let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) };
     let execution = circuit.execute(&call)?;
-    let plan = Arc::new(Plan::from_trace(&circuit, &execution.trace, options.rows, RECURSION_ROWS));
-    let Options { kind, cache, progress, .. } = options;
-    let options = ProveOptions { kind, cache, check: Check::EachStep, progress };
-    let prover::Proved { file, statement, facts } = prover::prove(&circuit, &plan, &call, options)?;
+    let Options { kind, cache, limits, keep, progress } = options;
+    let schedule = schedule(program, &circuit, &execution.trace, limits)?;
+    let options = ProveOptions { kind, cache, check: Check::EachStep, keep, progress };
+    let prover::Proved { file, statement, facts } = prover::prove(&circuit, &schedule, &call, options)?;
     Ok(Proved { file, statement: Statement::Nova(statement), facts })
+}
+
+/// The schedule for an execution.
+fn schedule(
+    program: &Program,
+    circuit: &CircuitProgram,
+    trace: &Trace,
+    limits: Limits,
+) -> Result<Schedule, CircuitError> {
+    let compiled = program.compiled().and_then(|file| Plan::from_numbers(circuit, &file.plan));
+    match compiled {
+        Some(plan) if limits.rows_per_step.is_none() => planner::schedule_with(circuit, &plan, trace, limits),
+        _ => Ok(planner::schedule(circuit, trace, limits)?.0),
+    }
+}
+
+/// The plan for a program: for executions of these calls, or from its loops if there are none; and what was expected of it on them.
+///
+/// # Errors
+/// When a call cannot be proved.
+pub fn plan(circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<(Plan, Option<Estimate>), Error> {
+    if calls.is_empty() {
+        let most = Model::default().rows_in(limits.memory_bytes);
+        let rows = limits.rows_per_step.unwrap_or_else(|| prover::TARGET_ROWS.min(most));
+        return Ok((Plan::default_for(circuit, rows), None));
+    }
+    let mut traces = Vec::with_capacity(calls.len());
+    for call in calls {
+        let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) };
+        traces.push(circuit.execute(&call)?.trace);
+    }
+    let (plan, estimate) = planner::plan(circuit, &traces, limits)?;
+    Ok((plan, Some(estimate)))
+}
+
+/// Removes the checkpoint of a proof that was written.
+///
+/// # Errors
+/// When the system refuses.
+pub fn discard_checkpoint(directory: &Path) -> Result<(), Error> {
+    checkpoint::discard(directory).map_err(|source| Error::Io { path: directory.display().to_string(), source })
 }
 
 /// A step's circuit and witness, as files for other tools.
@@ -130,7 +180,7 @@ pub struct Exported {
     pub steps: u64,
 }
 
-/// The circuit and the witness of step `step` (from 0) of the proof that [`prove`] would make of a call.
+/// The circuit and the witness of step `step` (from 0) of a proof of a call in one segment.
 ///
 /// # Errors
 /// When the execution cannot be proved, or has fewer steps.
@@ -138,7 +188,8 @@ pub fn export(program: &Program, call: &Call, step: u64, rows: u64) -> Result<Ex
     let circuit = Arc::new(program.circuit()?);
     let call = Arc::new(CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) });
     let execution = circuit.execute(&call)?;
-    let plan = Arc::new(Plan::from_trace(&circuit, &execution.trace, rows, RECURSION_ROWS));
+    let limits = Limits { rows_per_step: Some(rows), ..Limits::default() };
+    let plan = Arc::new(planner::plan(&circuit, core::slice::from_ref(&execution.trace), limits)?.0);
     let steps = plan.steps(&execution.trace, u64::MAX)?;
     if step >= steps {
         return Err(Error::NoStep { step, steps });
@@ -284,7 +335,8 @@ pub fn verify_short(
     let circuit = Arc::new(program.circuit()?);
     let short::Verified { statement, file, origin } =
         short::verify(bytes, &circuit, expected, keys).map_err(invalid(path))?;
-    let proof = Proof::from_bytes(&file.proof).map_err(zvm_backend_circuit::error::CircuitError::from)?;
+    let bytes = file.segments.first().map_or(&[][..], |segment| &segment.proof);
+    let proof = Proof::from_bytes(bytes).map_err(CircuitError::from)?;
     let elements = statement.elements();
     Ok(VerifiedShort {
         verify_calldata: l1::verify_calldata(&proof, &elements),
@@ -301,5 +353,5 @@ pub fn verify_short(
 /// When there are none, or several.
 pub fn keys(program: &Program, keys: Source<'_>) -> Result<Keys, Error> {
     let circuit = Arc::new(program.circuit()?);
-    Ok(short::only_keys(&circuit, keys).map_err(zvm_backend_circuit::error::CircuitError::from)?)
+    Ok(short::only_keys(&circuit, keys).map_err(CircuitError::from)?)
 }

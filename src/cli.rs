@@ -4,13 +4,16 @@ mod check;
 mod circuit;
 mod compile;
 mod deploy;
+mod interrupt;
 mod ir;
 mod json;
 mod output;
+mod profile;
 mod progress;
 mod prove;
 mod run;
 mod setup;
+mod size;
 mod stats;
 mod verifier;
 mod verify;
@@ -56,6 +59,8 @@ enum Command {
     Deploy(deploy::Deploy),
     /// Run a call in one executor, or in all and compare.
     Run(run::Run),
+    /// Say where the rows of calls go: by region, instruction and position.
+    Profile(profile::ProfileCommand),
     /// Prove that a call has the outcome that running it gives.
     Prove(prove::Prove),
     /// Verify a proof and print what it says.
@@ -259,6 +264,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Stats(command) => command.run(&output),
         Command::Deploy(command) => command.run(&output),
         Command::Run(command) => command.run(&output),
+        Command::Profile(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),
         Command::Verify(command) => command.run(&output),
         Command::Setup(command) => command.run(&output),

@@ -6,6 +6,7 @@
 use std::io;
 
 use zvm_backend_circuit::artifact::FileError;
+use zvm_backend_circuit::checkpoint::CheckpointError;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::groth16::Groth16Error;
 use zvm_backend_circuit::keys::KeyError;
@@ -521,6 +522,15 @@ impl Error {
             Self::Circuit(CircuitError::Unprovable(_)) => {
                 "calls that do not reach this instruction can be proved; `zvm check` lists all such instructions"
             }
+            Self::Circuit(CircuitError::Interrupted) => {
+                "with `--checkpoint DIR` the steps that are folded are kept, and `--resume` goes on with them"
+            }
+            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Unfinished)) => {
+                "`--resume` goes on with it; remove the folder to begin anew"
+            }
+            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Damaged | CheckpointError::File(_))) => {
+                "remove the folder to begin anew"
+            }
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
@@ -602,6 +612,7 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::TooManySegments(_)
         | CircuitError::NoSteps => "ZV0604",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
         CircuitError::UnreadableProof(_) | CircuitError::WrongSystem => "ZV0606",
@@ -610,6 +621,7 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::Groth16(_) => "ZV0610",
         CircuitError::Cache { .. } => "ZV0607",
         CircuitError::Interrupted => "ZV0608",
+        CircuitError::Checkpoint(_) => "ZV0611",
         CircuitError::Synthesis(_)
         | CircuitError::Unsatisfied(_)
         | CircuitError::Disagreement(_)
@@ -633,6 +645,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
             | Groth16Error::Shape { .. }
             | Groth16Error::Useless,
         )
+        | CircuitError::Checkpoint(_)
         | CircuitError::Cache { .. } => Exit::Usage,
         CircuitError::Keys(KeyError::NoRoom) => Exit::Limit,
         CircuitError::Keys(_) => Exit::Usage,
@@ -641,6 +654,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::TooManySegments(_)
         | CircuitError::Interrupted => Exit::Limit,
         CircuitError::Rejected(_)
         | CircuitError::Groth16(Groth16Error::Rejected | Groth16Error::NoProof(_) | Groth16Error::Library(_))

@@ -14,6 +14,7 @@ pub mod input;
 pub mod l1;
 pub mod names;
 pub mod picture;
+pub mod profile;
 pub mod program;
 pub mod state;
 

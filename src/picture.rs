@@ -37,6 +37,14 @@ const MARGIN: f64 = 20.0;
 /// # Errors
 /// `PictureTooLarge` when a function has more blocks than [`BLOCK_LIMIT`].
 pub fn svg(module: &Module, labels: &Labels) -> Result<String, Error> {
+    heat_map(module, labels, &BTreeMap::new())
+}
+
+/// The graphs with blocks shaded by how hot they are, from 0 to 1.
+///
+/// # Errors
+/// As [`svg`].
+pub fn heat_map(module: &Module, labels: &Labels, heat: &BTreeMap<(Func, Block), f64>) -> Result<String, Error> {
     for function in module.funcs.values() {
         if function.layout.len() > BLOCK_LIMIT {
             let (function, blocks) = (function.name.clone(), function.layout.len());
@@ -45,7 +53,7 @@ pub fn svg(module: &Module, labels: &Labels) -> Result<String, Error> {
     }
     let (mut body, mut width, mut height) = (String::new(), 0.0f64, 0.0);
     for (func, function) in &module.funcs {
-        let graph = graph(module, func, function, labels);
+        let graph = graph(module, func, function, labels, heat);
         let label = labels.functions.get(&func).map(|label| format!("  ; {label}")).unwrap_or_default();
         let title = format!("@{}{label}", function.name);
         let y = height + MARGIN;
@@ -66,17 +74,25 @@ pub fn svg(module: &Module, labels: &Labels) -> Result<String, Error> {
 }
 
 /// Places the blocks of a function.
-fn graph(module: &Module, func: Func, function: &Function, labels: &Labels) -> Canvas {
+fn graph(
+    module: &Module,
+    func: Func,
+    function: &Function,
+    labels: &Labels,
+    heat: &BTreeMap<(Func, Block), f64>,
+) -> Canvas {
     let cfg = Cfg::new(function);
     let mut graph = VisualGraph::new(Orientation::TopToBottom);
-    let look = |color: &str| StyleAttr::new(Color::fast(color), 1, Some(Color::fast("white")), 0, FONT_SIZE);
+    let look = |color: &str| StyleAttr::new(Color::fast(color), 1, None, 0, FONT_SIZE);
     let mut nodes = BTreeMap::new();
     for &block in &function.layout {
         let text = block_text(module, func, block, labels);
         let columns = text.iter().map(|line| line.chars().count()).max().unwrap_or_default();
         let size = Point::new(columns as f64 * CHARACTER + 2.0 * PADDING, text.len() as f64 * LINE + 2.0 * PADDING);
         let shape = ShapeKind::new_box(&text.join("\n"));
-        nodes.insert(block, graph.add_node(Element::create(shape, look("black"), Orientation::TopToBottom, size)));
+        let mut style = look("black");
+        style.fill_color = heat.get(&(func, block)).map(|&heat| shade(heat));
+        nodes.insert(block, graph.add_node(Element::create(shape, style, Orientation::TopToBottom, size)));
     }
     for &from in &function.layout {
         // The crate takes one edge between two nodes.
@@ -105,6 +121,12 @@ fn graph(module: &Module, func: Func, function: &Function, labels: &Labels) -> C
     canvas
 }
 
+/// From white to red.
+fn shade(heat: f64) -> Color {
+    let rest = (255.0 * (1.0 - heat.clamp(0.0, 1.0))) as u32;
+    Color::new(0xff00_00ff | rest << 16 | rest << 8)
+}
+
 /// What the crate draws on.
 struct Canvas {
     content: String,
@@ -130,10 +152,11 @@ impl RenderBackend for Canvas {
         self.corner = xy;
         self.grow(xy.add(size));
         let (x, y, width, height, color) = (xy.x, xy.y, size.x, size.y, look.line_color.to_web_color());
+        let fill = look.fill_color.map_or_else(|| "white".to_owned(), |color| color.to_web_color());
         push(
             &mut self.content,
             format_args!(
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"white\" stroke=\"{color}\"/>\n"
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\" stroke=\"{color}\"/>\n"
             ),
         );
     }

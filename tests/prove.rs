@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use zvm::artifact::{self, Expected, Kind, ProofFile, Proved};
+use zvm::artifact::{self, Expected, Kind, Limits, ProofFile, Proved};
 use zvm::call::{encode, function};
 use zvm::{Call, Error, Exit, Input, Program, Source};
 use zvm_ir::{Env, Halt, Word};
@@ -47,7 +47,8 @@ fn cache() -> &'static Path {
 
 fn prove(program: &Program, call: &Call, kind: Kind) -> Result<Proved, Error> {
     let mut progress = |_| ControlFlow::Continue(());
-    let options = artifact::Options { kind, cache: Some(cache()), rows: ROWS, progress: &mut progress };
+    let limits = Limits { rows_per_step: Some(ROWS), ..Limits::default() };
+    let options = artifact::Options { kind, cache: Some(cache()), limits, keep: None, progress: &mut progress };
     artifact::prove(program, call, options)
 }
 
@@ -102,10 +103,10 @@ fn another_statement_is_refused() {
     refused("shorter data", |file| file.outcome.data.truncate(31));
     refused("halt", |file| file.outcome.halt = Halt::Revert);
     refused("trap", |file| file.outcome.halt = Halt::Trap);
-    refused("one step less", |file| file.steps -= 1);
-    refused("one step more", |file| file.steps += 1);
-    refused("no steps", |file| file.steps = 0);
-    refused("as many steps as there are numbers", |file| file.steps = u64::MAX);
+    refused("one step less", |file| file.segments[0].steps -= 1);
+    refused("one step more", |file| file.segments[0].steps += 1);
+    refused("no steps", |file| file.segments[0].steps = 0);
+    refused("as many steps as there are numbers", |file| file.segments[0].steps = u64::MAX);
 }
 
 #[test]
@@ -135,24 +136,26 @@ fn another_environment_is_refused() {
 
 #[test]
 fn another_plan_is_refused() {
-    refused("a slot more", |file| file.plan[0].1 += 1);
-    refused("another region", |file| file.plan[0].0 += 1);
-    refused("a region that does not exist", |file| file.plan[0].0 = u32::MAX);
-    refused("more slots than anybody builds", |file| file.plan[0].1 = u32::MAX);
-    refused("no slots", |file| file.plan.clear());
-    refused("other order", |file| file.plan.reverse());
+    refused("a slot more", |file| file.segments[0].plan[0].1 += 1);
+    refused("another region", |file| file.segments[0].plan[0].0 += 1);
+    refused("a region that does not exist", |file| file.segments[0].plan[0].0 = u32::MAX);
+    refused("more slots than anybody builds", |file| file.segments[0].plan[0].1 = u32::MAX);
+    refused("no slots", |file| file.segments[0].plan.clear());
+    refused("other order", |file| file.segments[0].plan.reverse());
+    refused("no segments", |file| file.segments.clear());
+    refused("the segment twice", |file| file.segments.push(file.segments[0].clone()));
 }
 
 #[test]
 fn altered_bytes_are_refused() {
-    let len = proof().1.file.proof.len();
+    let len = proof().1.file.segments[0].proof.len();
     for at in (0..len).step_by(len / 40 + 1) {
-        refused(&format!("byte {at} of {len}"), |file| file.proof[at] ^= 1 << (at % 8));
+        refused(&format!("byte {at} of {len}"), |file| file.segments[0].proof[at] ^= 1 << (at % 8));
     }
     for part in [0, 1, 2, 9] {
-        refused(&format!("{part} tenths of the proof"), |file| file.proof.truncate(len * part / 10));
+        refused(&format!("{part} tenths of the proof"), |file| file.segments[0].proof.truncate(len * part / 10));
     }
-    refused("a longer proof", |file| file.proof.push(0));
+    refused("a longer proof", |file| file.segments[0].proof.push(0));
     refused("the other kind", |file| file.kind = Kind::Compressed);
 }
 
@@ -315,4 +318,121 @@ fn an_artifact_verifies() {
     let program = load(&artifact).1;
     let (_, proved) = proof();
     verify(&program, &proved.file, &Expected::default()).expect("the same program");
+}
+
+/// A prover on the command line that keeps checkpoints; its small steps are many.
+#[cfg(unix)]
+mod interrupts {
+    use std::process::{Child, Stdio};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use zvm_backend_circuit::checkpoint::{Checkpoint, FILE_NAME};
+
+    use super::*;
+
+    struct Prover {
+        folder: tempfile::TempDir,
+        contract: String,
+    }
+
+    impl Prover {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("a temporary folder"), contract: collatz_path() }
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.folder.path().join(name).display().to_string()
+        }
+
+        fn arguments(&self, resume: bool) -> Vec<String> {
+            let cache = cache().display().to_string();
+            let rows = ROWS.to_string();
+            let (proof, kept) = (self.path("proof.zvmp"), self.path("kept"));
+            let mut arguments = vec!["prove", &self.contract, "--sig", "steps", "871", "-o", &proof, "--cache", &cache];
+            arguments.extend(["--rows-per-step", &rows, "--recursive", "--checkpoint", &kept]);
+            arguments.extend(["--checkpoint-every", "1", "--json"]);
+            if resume {
+                arguments.push("--resume");
+            }
+            arguments.into_iter().map(str::to_owned).collect()
+        }
+
+        fn start(&self, resume: bool) -> Child {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_zvm"));
+            command.args(self.arguments(resume)).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("zvm runs")
+        }
+
+        /// The steps in the checkpoint; none if there is no checkpoint yet. What is there is always whole.
+        fn kept(&self) -> u64 {
+            match std::fs::read(Path::new(&self.path("kept")).join(FILE_NAME)) {
+                Ok(bytes) => Checkpoint::decode(&bytes).expect("a whole checkpoint").steps,
+                Err(_) => 0,
+            }
+        }
+
+        fn finish(&self) -> Value {
+            let output = self.start(true).wait_with_output().expect("zvm ends");
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+            let made: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            let bytes = std::fs::read(self.path("proof.zvmp")).expect("written");
+            let program = load(&self.contract).1;
+            artifact::verify("proof", &bytes, &program, &Expected::default(), Some(cache())).expect("valid");
+            assert!(!Path::new(&self.path("kept")).join(FILE_NAME).exists(), "a checkpoint of a finished proof");
+            made
+        }
+    }
+
+    #[test]
+    fn a_prover_that_is_killed_goes_on() {
+        let prover = Prover::new();
+        let mut seed = 0x9e37_79b9_u64;
+        let mut before = 0;
+        for round in 0..10 {
+            let mut child = prover.start(true);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            sleep(Duration::from_millis(200 + (seed >> 33) % 2_500));
+            if child.try_wait().expect("the process is ours").is_some() {
+                panic!("round {round}: the proof was made before it could be killed; make it longer");
+            }
+            // SIGKILL: the process cannot notice.
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+            let kept = prover.kept();
+            assert!(kept >= before, "round {round}: {kept} steps kept after {before}");
+            before = kept;
+        }
+        let made = prover.finish();
+        assert_eq!(made["steps_resumed"], json!(before), "all that was kept is gone on with");
+    }
+
+    #[test]
+    fn an_interrupt_keeps_every_folded_step() {
+        let prover = Prover::new();
+        let mut child = prover.start(false);
+        while prover.kept() < 2 && child.try_wait().expect("the process is ours").is_none() {
+            sleep(Duration::from_millis(20));
+        }
+        let before = prover.kept();
+        let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        let output = child.wait_with_output().expect("zvm ends");
+        assert_eq!(output.status.code(), Some(Exit::Limit as i32), "{}", String::from_utf8_lossy(&output.stderr));
+        let kept = prover.kept();
+        assert!(kept >= before, "{kept} steps kept, {before} folded");
+
+        // The same folder is not begun anew by accident, and not gone on with for another call.
+        let again = prover.start(false).wait_with_output().expect("zvm ends");
+        assert_eq!(again.status.code(), Some(Exit::Usage as i32));
+        let mut arguments = prover.arguments(true);
+        let at = arguments.iter().position(|argument| argument == "871").expect("the argument");
+        arguments[at] = "872".to_owned();
+        let other = zvm(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(other.status.code(), Some(Exit::Usage as i32));
+        assert!(String::from_utf8_lossy(&other.stderr).contains("another call"));
+
+        let made = prover.finish();
+        assert_eq!(made["steps_resumed"], json!(kept));
+    }
 }

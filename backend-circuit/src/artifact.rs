@@ -15,7 +15,7 @@ pub const PROGRAM_MAGIC: [u8; 4] = *b"ZVMA";
 /// The first bytes of Groth16 keys.
 pub const KEYS_MAGIC: [u8; 4] = *b"ZVMK";
 /// The version of the formats.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,24 +59,36 @@ impl Kind {
     }
 }
 
+/// A part of a proof with a step circuit of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentProof {
+    /// The plan, as [`crate::plan::Plan::to_numbers`].
+    pub plan: Vec<(u32, u32)>,
+    /// How many steps it folds.
+    pub steps: u64,
+    /// The proof in the encoding of the proof system.
+    pub proof: Vec<u8>,
+}
+
 /// A proof with everything that verification needs besides the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofFile {
     /// Which proof it is.
     pub kind: Kind,
-    /// How many steps it folds.
-    pub steps: u64,
     /// The input of the execution.
     pub call: Call,
     /// What the execution did.
     pub outcome: Outcome,
-    /// The plan, as [`crate::plan::Plan::to_numbers`].
-    pub plan: Vec<(u32, u32)>,
-    /// The proof in the encoding of the proof system.
-    pub proof: Vec<u8>,
+    /// The parts of the proof: each starts from the state in which the one before it ends.
+    pub segments: Vec<SegmentProof>,
 }
 
 impl ProofFile {
+    /// How many steps all segments fold.
+    pub fn steps(&self) -> u64 {
+        self.segments.iter().fold(0, |steps: u64, segment| steps.saturating_add(segment.steps))
+    }
+
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new(PROOF_MAGIC);
@@ -85,13 +97,11 @@ impl ProofFile {
             Kind::Compressed => 1,
             Kind::Groth16 => 2,
         });
-        out.0.extend(self.steps.to_le_bytes());
         out.bytes(&self.call.calldata);
         write_env(&mut out, &self.call.env);
         out.0.push(self.outcome.halt.code());
         out.bytes(&self.outcome.data);
-        out.plan(&self.plan);
-        out.bytes(&self.proof);
+        out.segments(&self.segments);
         out.0
     }
 
@@ -107,17 +117,15 @@ impl ProofFile {
             2 => Kind::Groth16,
             _ => return Err(FileError::Malformed("kind of proof")),
         };
-        let steps = from.number("number of steps")?;
         let calldata = from.bytes("calldata")?.to_vec();
         let env = read_env(&mut from)?;
         let code = from.byte("kind of halt")?;
         let halt = [Halt::Return, Halt::Revert, Halt::Trap].into_iter().find(|halt| halt.code() == code);
         let halt = halt.ok_or(FileError::Malformed("kind of halt"))?;
         let outcome = Outcome::halted(halt, from.bytes("returned data")?.to_vec());
-        let plan = from.plan()?;
-        let proof = from.bytes("proof")?.to_vec();
+        let segments = from.segments()?;
         from.end()?;
-        Ok(Self { kind, steps, call: Call { calldata, env }, outcome, plan, proof })
+        Ok(Self { kind, call: Call { calldata, env }, outcome, segments })
     }
 }
 
@@ -283,37 +291,46 @@ fn read_env(from: &mut Reader<'_>) -> Result<Env, FileError> {
     })
 }
 
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    fn new(magic: [u8; 4]) -> Self {
+    pub(crate) fn new(magic: [u8; 4]) -> Self {
         let mut bytes = magic.to_vec();
         bytes.push(VERSION);
         Self(bytes)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend((bytes.len() as u64).to_le_bytes());
         self.0.extend(bytes);
     }
 
-    fn word(&mut self, word: &Word) {
+    pub(crate) fn word(&mut self, word: &Word) {
         self.0.extend(word.to_be_bytes::<32>());
     }
 
-    fn plan(&mut self, plan: &[(u32, u32)]) {
+    pub(crate) fn plan(&mut self, plan: &[(u32, u32)]) {
         self.0.extend((plan.len() as u64).to_le_bytes());
         for (region, count) in plan {
             self.0.extend(region.to_le_bytes());
             self.0.extend(count.to_le_bytes());
         }
     }
+
+    pub(crate) fn segments(&mut self, segments: &[SegmentProof]) {
+        self.0.extend((segments.len() as u64).to_le_bytes());
+        for SegmentProof { plan, steps, proof } in segments {
+            self.plan(plan);
+            self.0.extend(steps.to_le_bytes());
+            self.bytes(proof);
+        }
+    }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8], magic: [u8; 4], what: &'static str) -> Result<Self, FileError> {
+    pub(crate) fn new(bytes: &'a [u8], magic: [u8; 4], what: &'static str) -> Result<Self, FileError> {
         let rest = bytes.strip_prefix(&magic).ok_or(FileError::Magic(what))?;
         match rest.split_first() {
             None => Err(FileError::Truncated("version")),
@@ -333,20 +350,20 @@ impl<'a> Reader<'a> {
         self.take(N as u64, what)?.try_into().map_err(|_| FileError::Truncated(what))
     }
 
-    fn byte(&mut self, what: &'static str) -> Result<u8, FileError> {
+    pub(crate) fn byte(&mut self, what: &'static str) -> Result<u8, FileError> {
         self.array(what).map(|[byte]| byte)
     }
 
-    fn number(&mut self, what: &'static str) -> Result<u64, FileError> {
+    pub(crate) fn number(&mut self, what: &'static str) -> Result<u64, FileError> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], FileError> {
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], FileError> {
         let len = self.number(what)?;
         self.take(len, what)
     }
 
-    fn word(&mut self, what: &'static str) -> Result<Word, FileError> {
+    pub(crate) fn word(&mut self, what: &'static str) -> Result<Word, FileError> {
         self.array(what).map(Word::from_be_bytes::<32>)
     }
 
@@ -354,14 +371,26 @@ impl<'a> Reader<'a> {
         self.array(what)
     }
 
-    fn plan(&mut self) -> Result<Vec<(u32, u32)>, FileError> {
+    pub(crate) fn plan(&mut self) -> Result<Vec<(u32, u32)>, FileError> {
         let len = self.number("plan")?;
         let bytes = self.take(len.checked_mul(8).ok_or(FileError::Truncated("plan"))?, "plan")?;
         let number = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |number, &byte| number << 8 | u32::from(byte));
         Ok(bytes.chunks_exact(8).map(|pair| (number(&pair[..4]), number(&pair[4..]))).collect())
     }
 
-    fn end(self) -> Result<(), FileError> {
+    /// Grows as segments are read, so that a number of segments that lies allocates nothing.
+    pub(crate) fn segments(&mut self) -> Result<Vec<SegmentProof>, FileError> {
+        let mut segments = Vec::new();
+        for _ in 0..self.number("number of segments")? {
+            let plan = self.plan()?;
+            let steps = self.number("number of steps")?;
+            let proof = self.bytes("proof")?.to_vec();
+            segments.push(SegmentProof { plan, steps, proof });
+        }
+        Ok(segments)
+    }
+
+    pub(crate) fn end(self) -> Result<(), FileError> {
         if self.0.is_empty() { Ok(()) } else { Err(FileError::Trailing(self.0.len())) }
     }
 }
@@ -373,11 +402,12 @@ mod tests {
     fn proof() -> ProofFile {
         ProofFile {
             kind: Kind::Compressed,
-            steps: 7,
             call: Call { calldata: vec![1, 2, 3], env: Env { number: Word::MAX, ..Env::default() } },
             outcome: Outcome::halted(Halt::Revert, vec![9; 40]),
-            plan: vec![(0, 1), (1, 300), (2, u32::MAX)],
-            proof: vec![5; 1000],
+            segments: vec![
+                SegmentProof { plan: vec![(0, 1), (1, 300), (2, u32::MAX)], steps: 7, proof: vec![5; 1000] },
+                SegmentProof { plan: vec![(3, 1)], steps: 1 << 40, proof: vec![] },
+            ],
         }
     }
 
@@ -410,7 +440,7 @@ mod tests {
         assert_eq!(ProofFile::decode(&kind), Err(FileError::Malformed("kind of proof")));
         // A length that no file can have allocates nothing.
         let mut huge = bytes;
-        huge[14..22].copy_from_slice(&u64::MAX.to_le_bytes());
+        huge[6..14].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(ProofFile::decode(&huge), Err(FileError::Truncated("calldata")));
         assert_eq!(ProgramFile::decode(b"ZVMP\x01"), Err(FileError::Magic("compiled ZVM program")));
     }

@@ -41,6 +41,9 @@ pub enum CircuitError {
     /// The plan needs more steps than allowed.
     #[error("the execution needs more than {0} steps with this plan")]
     TooManySteps(u64),
+    /// The schedule has more segments than verifiers build circuits for. A fault of the caller.
+    #[error("the proof would have {0} segments, more than the {max} that are verified", max = crate::schedule::MAX_SEGMENTS)]
+    TooManySegments(usize),
     /// The plan's steps are larger than verifiers build. A fault of the caller, or a program with very many hashes.
     #[error("a step of this plan has {0} rows, more than the {max} that are verified", max = crate::prover::MAX_STEP_ROWS)]
     StepSize(u64),
@@ -50,6 +53,9 @@ pub enum CircuitError {
     /// What the circuit says differs from what was expected of it. A bug of this crate.
     #[error("the circuit and the interpreter disagree: {0}")]
     Disagreement(&'static str),
+    /// The checkpoint cannot be used.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
     /// The caller ended proving.
     #[error("proving was interrupted")]
     Interrupted,

@@ -37,6 +37,32 @@ impl Trace {
         }
     }
 
+    /// Appends what another execution runs.
+    pub fn extend(&mut self, other: &Self) {
+        for &(region, count) in &other.runs {
+            match self.runs.last_mut() {
+                Some((last, total)) if *last == region => *total += count,
+                _ => self.runs.push((region, count)),
+            }
+        }
+        self.len += other.len;
+    }
+
+    /// The first `at` regions, and the others.
+    pub fn split(&self, at: u64) -> (Self, Self) {
+        let (mut head, mut tail) = (Self::default(), Self::default());
+        for &(region, count) in &self.runs {
+            let first = at.saturating_sub(head.len).min(count);
+            for (part, count) in [(&mut head, first), (&mut tail, count - first)] {
+                if count > 0 {
+                    part.runs.push((region, count));
+                    part.len += count;
+                }
+            }
+        }
+        (head, tail)
+    }
+
     /// Runs of equal regions.
     pub fn runs(&self) -> &[(Region, u64)] {
         &self.runs

@@ -5,12 +5,13 @@
 //! | one function, with unprovable exits | [`legalize`] |
 //! | its control flow in regions, values between them in registers | [`region`], [`registers`] |
 //! | a region's constraints | [`lower`] over [`gadgets`], [`input`], [`digest`] |
-//! | slots in a step | [`plan`], [`step`] |
-//! | what instructions cost | [`costs`], [`mod@reference`] |
+//! | slots in a step, steps in a proof, and which to choose | [`plan`], [`step`], [`schedule`], [`planner`] |
+//! | what instructions cost, and where an execution's rows go | [`costs`], [`mod@reference`], [`profile`] |
 //! | executing and checking without a proof | [`execute`], [`check`] |
 //! | circuits and witnesses for other tools | [`export`] |
+//! | a step's witness, made and checked | [`witness`] over [`cs`] |
 //! | what a proof says, and its file | [`statement`], [`artifact`] |
-//! | proving and verifying | [`prover`] over [`nova`] |
+//! | proving and verifying | [`prover`] over [`nova`], [`checkpoint`] |
 //! | the same in one short proof, for contracts | [`short`], [`keys`], [`whole`], [`public_input`] over [`mod@groth16`] |
 //!
 //! This crate knows nothing about bytecode and stacks, and only [`nova`] knows nova-snark, only
@@ -18,6 +19,7 @@
 
 pub mod artifact;
 pub mod check;
+pub mod checkpoint;
 pub mod costs;
 pub mod cs;
 pub mod digest;
@@ -33,12 +35,15 @@ pub mod legalize;
 pub mod lower;
 pub mod nova;
 pub mod plan;
+pub mod planner;
+pub mod profile;
 pub mod program;
 pub mod prover;
 pub mod public_input;
 pub mod reference;
 pub mod region;
 pub mod registers;
+pub mod schedule;
 pub mod short;
 pub mod state;
 pub mod statement;
@@ -46,3 +51,4 @@ pub mod step;
 pub mod table;
 pub mod usage;
 pub mod whole;
+pub mod witness;

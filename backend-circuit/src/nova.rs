@@ -11,11 +11,14 @@
 //! against accidents (truncation, another circuit, another version), not against forgery.
 
 use core::fmt;
+use core::iter;
 use core::ops::ControlFlow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
 
 use bellpepper_core as bp;
 use ff::{Field, PrimeField};
@@ -29,9 +32,9 @@ use nova_snark::traits::Engine;
 use nova_snark::traits::circuit::StepCircuit;
 use nova_snark::traits::snark::RelaxedR1CSSNARKTrait;
 
-use crate::cs::{CheckCs, CountCs, Names};
 use crate::error::CircuitError;
 use crate::gadgets::Lc;
+use crate::witness::{self, Recorded, Witness};
 
 type E1 = Bn256EngineIPA;
 type E2 = GrumpkinEngine;
@@ -223,13 +226,16 @@ fn existing_nova_num<F: PrimeField>(
     nf::num::AllocatedNum::alloc(Existing(variable, value), || value.ok_or(nf::SynthesisError::AssignmentMissing))
 }
 
-/// A [`Step`] as nova-snark wants it.
+/// A [`Step`] as nova-snark wants it. With a witness, nothing is synthesised while proving.
 #[derive(Clone, Debug)]
-struct Adapter<S>(S);
+struct Adapter<S> {
+    step: S,
+    witness: Option<Arc<Witness<Fr>>>,
+}
 
 impl<S: Step<Fr>> StepCircuit<Fr> for Adapter<S> {
     fn arity(&self) -> usize {
-        self.0.arity()
+        self.step.arity()
     }
 
     fn synthesize<CS: nf::ConstraintSystem<Fr>>(
@@ -237,9 +243,38 @@ impl<S: Step<Fr>> StepCircuit<Fr> for Adapter<S> {
         cs: &mut CS,
         z: &[nf::num::AllocatedNum<Fr>],
     ) -> Result<Vec<nf::num::AllocatedNum<Fr>>, nf::SynthesisError> {
+        match &self.witness {
+            Some(witness) if cs.is_witness_generator() => assign(cs, z, witness),
+            _ => self.rows(cs, z),
+        }
+    }
+}
+
+/// Writes a step's variables as they are. A witness generator keeps no rows, so which variables the outputs are does not matter
+/// beyond their values.
+fn assign<CS: nf::ConstraintSystem<Fr>>(
+    cs: &mut CS,
+    z: &[nf::num::AllocatedNum<Fr>],
+    witness: &Witness<Fr>,
+) -> Result<Vec<nf::num::AllocatedNum<Fr>>, nf::SynthesisError> {
+    if !z.iter().map(nf::num::AllocatedNum::get_value).eq(witness.before().iter().map(|&value| Some(value))) {
+        return Err(nf::SynthesisError::Unsatisfiable("the witness is of another state".into()));
+    }
+    let first = cs.aux_slice().len();
+    cs.extend_aux(witness.private());
+    let num = |&value| existing_nova_num(nf::Variable::new_unchecked(nf::Index::Aux(first)), Some(value));
+    witness.after().iter().map(num).collect()
+}
+
+impl<S: Step<Fr>> Adapter<S> {
+    fn rows<CS: nf::ConstraintSystem<Fr>>(
+        &self,
+        cs: &mut CS,
+        z: &[nf::num::AllocatedNum<Fr>],
+    ) -> Result<Vec<nf::num::AllocatedNum<Fr>>, nf::SynthesisError> {
         let z: Vec<Lc<Fr>> = z.iter().map(|num| Lc::variable(from_nova(num.get_variable()), num.get_value())).collect();
         let mut bridge = Bridge(cs);
-        let outputs = match self.0.synthesize(&mut bridge, &z) {
+        let outputs = match self.step.synthesize(&mut bridge, &z) {
             Ok(outputs) => outputs,
             Err(CircuitError::Synthesis(error)) => return Err(nova_error(&error)),
             Err(error) => return Err(nf::SynthesisError::Unsatisfiable(error.to_string())),
@@ -251,46 +286,6 @@ impl<S: Step<Fr>> StepCircuit<Fr> for Adapter<S> {
         }
         Ok(nums)
     }
-}
-
-// Checking a step natively.
-
-/// The state after a step, from its witness, with every row checked.
-///
-/// # Errors
-/// `Unsatisfied` with the name of the first row that does not hold; `Synthesis` if a value is missing.
-pub fn check_step<S: Step<Fr>>(step: &S, z: &[Fr]) -> Result<Vec<Fr>, CircuitError> {
-    // Names cost more than the rows, so they are made only once something is wrong.
-    let (fast, outputs) = run_step(step, z, Names::Dropped)?;
-    if fast.verdict().is_err() {
-        run_step(step, z, Names::Kept)?.0.verdict()?;
-    }
-    Ok(outputs)
-}
-
-fn run_step<S: Step<Fr>>(step: &S, z: &[Fr], names: Names) -> Result<(CheckCs<Fr>, Vec<Fr>), CircuitError> {
-    let mut cs = CheckCs::checking(names);
-    let mut inputs = Vec::with_capacity(z.len());
-    for (index, value) in z.iter().enumerate() {
-        inputs.push(Lc::alloc(&mut cs, || format!("z {index}"), Some(*value))?);
-    }
-    let outputs = step.synthesize(&mut cs, &inputs)?;
-    let values = outputs.iter().map(|output| output.value().ok_or(bp::SynthesisError::AssignmentMissing));
-    let values = values.collect::<Result<Vec<Fr>, _>>()?;
-    Ok((cs, values))
-}
-
-/// The rows of a step alone, the allocation of its outputs included.
-fn step_rows<S: Step<Fr>>(step: &S) -> Result<usize, CircuitError> {
-    let mut cs = CountCs::<Fr>::default();
-    let mut inputs = Vec::with_capacity(step.arity());
-    for index in 0..step.arity() {
-        inputs.push(Lc::alloc(&mut cs, || format!("z {index}"), None)?);
-    }
-    for output in step.synthesize(&mut cs, &inputs)? {
-        output.to_num(&mut cs)?;
-    }
-    Ok(cs.rows())
 }
 
 // Public parameters.
@@ -331,6 +326,8 @@ pub struct Params<S: Step<Fr>> {
     inner: PublicParams<E1, E2, Adapter<S>>,
     facts: Facts,
     arity: usize,
+    /// The rows as data, once a prover has asked for them.
+    recorded: OnceLock<Recorded<Fr>>,
 }
 
 impl<S: Step<Fr>> fmt::Debug for Params<S> {
@@ -346,16 +343,17 @@ impl<S: Step<Fr>> Params<S> {
     /// `Proving` if the circuit cannot be set up; whatever synthesis gives.
     pub fn setup(step: &S) -> Result<Self, CircuitError> {
         let floor = (&*S1::ck_floor(), &*S2::ck_floor());
-        let inner = PublicParams::setup(&Adapter(step.clone()), floor.0, floor.1).map_err(proving)?;
+        let inner =
+            PublicParams::setup(&Adapter { step: step.clone(), witness: None }, floor.0, floor.1).map_err(proving)?;
         Self::with_facts(inner, step)
     }
 
     fn with_facts(inner: PublicParams<E1, E2, Adapter<S>>, step: &S) -> Result<Self, CircuitError> {
         let (primary_rows, secondary_rows) = inner.num_constraints();
         let (primary_variables, secondary_variables) = inner.num_variables();
-        let step_rows = step_rows(step)?;
+        let step_rows = witness::rows(step)?;
         let facts = Facts { step_rows, primary_rows, primary_variables, secondary_rows, secondary_variables };
-        Ok(Self { inner, facts, arity: step.arity() })
+        Ok(Self { inner, facts, arity: step.arity(), recorded: OnceLock::new() })
     }
 
     /// Reads the parameters from `directory`, or makes them and writes them there.
@@ -424,6 +422,18 @@ impl<S: Step<Fr>> Params<S> {
             return Ok(None);
         };
         Self::with_facts(inner, step).map(Some)
+    }
+
+    /// The rows of the step as data, recorded by whoever asks first.
+    ///
+    /// # Errors
+    /// Whatever synthesis gives.
+    pub fn recorded(&self, step: &S) -> Result<&Recorded<Fr>, CircuitError> {
+        if let Some(recorded) = self.recorded.get() {
+            return Ok(recorded);
+        }
+        let made = Recorded::new(step)?;
+        Ok(self.recorded.get_or_init(|| made))
     }
 
     /// The circuits' sizes.
@@ -523,12 +533,21 @@ impl<S: Step<Fr>> RecursiveProof<S> {
     /// # Errors
     /// `Unsatisfied` if the step is checked and does not hold; `Proving` if the library refuses.
     pub fn start(params: &Params<S>, step: &S, z0: &[Fr], check: Check) -> Result<Self, CircuitError> {
-        let expected = Self::expected(step, z0, check)?;
-        let circuit = Adapter(step.clone());
-        let mut inner = RecursiveSNARK::new(&params.inner, &circuit, z0).map_err(proving)?;
+        let witness = params.recorded(step)?.witness(step, z0, check)?;
+        Self::start_with(params, step, witness)
+    }
+
+    /// Proves the first step, from the state before `witness`.
+    ///
+    /// # Errors
+    /// `Proving` if the library refuses. The witness is not checked.
+    pub fn start_with(params: &Params<S>, step: &S, witness: Witness<Fr>) -> Result<Self, CircuitError> {
+        let witness = Arc::new(witness);
+        let circuit = Adapter { step: step.clone(), witness: Some(Arc::clone(&witness)) };
+        let mut inner = RecursiveSNARK::new(&params.inner, &circuit, witness.before()).map_err(proving)?;
         // The library proves the first step in `new`, and its first `prove_step` does nothing but count it.
         inner.prove_step(&params.inner, &circuit).map_err(proving)?;
-        Self { inner }.checked(expected)
+        Self { inner }.ending_in(&witness)
     }
 
     /// Proves one more step.
@@ -536,24 +555,27 @@ impl<S: Step<Fr>> RecursiveProof<S> {
     /// # Errors
     /// As [`RecursiveProof::start`]. The proof is unchanged then.
     pub fn extend(&mut self, params: &Params<S>, step: &S, check: Check) -> Result<(), CircuitError> {
-        let expected = Self::expected(step, self.state(), check)?;
-        self.inner.prove_step(&params.inner, &Adapter(step.clone())).map_err(proving)?;
-        if expected.is_some_and(|expected| expected != self.state()) {
-            return Err(CircuitError::Disagreement("the folded state is not the checked one"));
+        let witness = params.recorded(step)?.witness(step, self.state(), check)?;
+        self.extend_with(params, step, witness)
+    }
+
+    /// Proves one more step, whose witness starts from [`RecursiveProof::state`].
+    ///
+    /// # Errors
+    /// As [`RecursiveProof::start_with`]. The proof is unchanged then.
+    pub fn extend_with(&mut self, params: &Params<S>, step: &S, witness: Witness<Fr>) -> Result<(), CircuitError> {
+        let witness = Arc::new(witness);
+        let circuit = Adapter { step: step.clone(), witness: Some(Arc::clone(&witness)) };
+        self.inner.prove_step(&params.inner, &circuit).map_err(proving)?;
+        if witness.after() != self.state() {
+            return Err(CircuitError::Disagreement("the folded state is not the witness's"));
         }
         Ok(())
     }
 
-    fn expected(step: &S, z: &[Fr], check: Check) -> Result<Option<Vec<Fr>>, CircuitError> {
-        match check {
-            Check::EachStep => check_step(step, z).map(Some),
-            Check::Trust => Ok(None),
-        }
-    }
-
-    fn checked(self, expected: Option<Vec<Fr>>) -> Result<Self, CircuitError> {
-        if expected.is_some_and(|expected| expected != self.state()) {
-            return Err(CircuitError::Disagreement("the folded state is not the checked one"));
+    fn ending_in(self, witness: &Witness<Fr>) -> Result<Self, CircuitError> {
+        if witness.after() != self.state() {
+            return Err(CircuitError::Disagreement("the folded state is not the witness's"));
         }
         Ok(self)
     }
@@ -593,34 +615,59 @@ impl<S: Step<Fr>> RecursiveProof<S> {
     }
 }
 
-/// Proves steps one after the other. `progress` sees the proof after each and may stop there.
+/// Proves steps one after the other, from the state `z0` or on from `proof`. `progress` sees the proof after each and may stop
+/// there.
+///
+/// The witness of a step is made and checked on a thread of its own while the step before it is folded; it is at most one step
+/// ahead.
 ///
 /// # Errors
-/// Whatever the iterator gives; as [`RecursiveProof::extend`]; `NoSteps` for an empty iterator.
+/// Whatever the iterator and `progress` give; as [`RecursiveProof::start`]; `NoSteps` if there is neither a step nor a proof.
 pub fn prove<S: Step<Fr>>(
     params: &Params<S>,
-    steps: impl IntoIterator<Item = Result<S, CircuitError>>,
+    mut proof: Option<RecursiveProof<S>>,
+    steps: impl IntoIterator<Item = Result<S, CircuitError>, IntoIter: Send>,
     z0: &[Fr],
     check: Check,
-    mut progress: impl FnMut(&RecursiveProof<S>) -> ControlFlow<()>,
+    mut progress: impl FnMut(&RecursiveProof<S>) -> Result<ControlFlow<()>, CircuitError>,
 ) -> Result<RecursiveProof<S>, CircuitError> {
-    let mut proof: Option<RecursiveProof<S>> = None;
-    for step in steps {
-        let step = step?;
-        let extended = match proof.take() {
-            None => RecursiveProof::start(params, &step, z0, check)?,
-            Some(mut proof) => {
-                proof.extend(params, &step, check)?;
-                proof
+    let mut steps = steps.into_iter();
+    let Some(first) = steps.next().transpose()? else { return proof.ok_or(CircuitError::NoSteps) };
+    let recorded = params.recorded(&first)?;
+    let mut z = proof.as_ref().map_or_else(|| z0.to_vec(), |proof| proof.state().to_vec());
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for step in iter::once(Ok(first)).chain(steps) {
+                let made = step.and_then(|step| {
+                    let witness = recorded.witness(&step, &z, check)?;
+                    z = witness.after().to_vec();
+                    Ok((step, witness))
+                });
+                let failed = made.is_err();
+                // The receiver is gone once the proof is stopped.
+                if sender.send(made).is_err() || failed {
+                    return;
+                }
             }
-        };
-        let flow = progress(&extended);
-        proof = Some(extended);
-        if flow.is_break() {
-            break;
+        });
+        for made in receiver {
+            let (step, witness) = made?;
+            let extended = match proof.take() {
+                None => RecursiveProof::start_with(params, &step, witness)?,
+                Some(mut proof) => {
+                    proof.extend_with(params, &step, witness)?;
+                    proof
+                }
+            };
+            let flow = progress(&extended)?;
+            proof = Some(extended);
+            if flow.is_break() {
+                break;
+            }
         }
-    }
-    proof.ok_or(CircuitError::NoSteps)
+        proof.ok_or(CircuitError::NoSteps)
+    })
 }
 
 /// The keys of the compressed proof, derived from the parameters.

@@ -10,6 +10,7 @@ use crate::error::CircuitError;
 use crate::execute::Trace;
 use crate::program::Program;
 use crate::region::Region;
+use crate::schedule::Cursor;
 
 /// The most slots of a plan that is read from a file.
 pub const MAX_SLOTS: usize = 1 << 20;
@@ -151,33 +152,18 @@ impl Plan {
     /// # Errors
     /// `PlanLacks` when a region has no slot, `TooManySteps` past `max_steps`.
     pub fn steps(&self, trace: &Trace, max_steps: u64) -> Result<u64, CircuitError> {
-        let mut runs = trace.runs().iter().copied();
-        let Some((mut region, mut left)) = runs.next() else { return Ok(0) };
+        let mut cursor = Cursor::new(trace);
         let mut steps = 0;
-        loop {
+        while !cursor.is_done() {
             if steps == max_steps {
                 return Err(CircuitError::TooManySteps(max_steps));
             }
             steps += 1;
-            let mut progress = false;
-            for slots in &self.slots {
-                if slots.region != region {
-                    continue;
-                }
-                progress = true;
-                let ran = u64::from(slots.count).min(left);
-                left -= ran;
-                if left == 0 {
-                    match runs.next() {
-                        Some(next) => (region, left) = next,
-                        None => return Ok(steps),
-                    }
-                }
-            }
-            if !progress {
-                return Err(CircuitError::PlanLacks(region));
+            if cursor.step(self).slots == 0 {
+                return Err(cursor.lacks());
             }
         }
+        Ok(steps)
     }
 
     /// The plan as numbers: for each group of slots the index of its region and its count.

@@ -11,7 +11,7 @@ use crate::cs::CountCs;
 use crate::error::CircuitError;
 use crate::execute::{self, Call, Execution};
 use crate::gadgets::Lc;
-use crate::legalize::{Legalized, Unprovable, legalize};
+use crate::legalize::{Legalized, SHARED_ROWS, Unprovable, legalize_sharing};
 use crate::lower::{self, STATE_HEAD, State};
 use crate::nova::Fr;
 use crate::plan::Plan;
@@ -42,8 +42,17 @@ impl Program {
     /// # Errors
     /// `Invalid` if the module breaks the IR's rules, `NoEntry` if it has no entry.
     pub fn compile(module: &Module) -> Result<Self, CircuitError> {
+        Self::compile_sharing(module, SHARED_ROWS)
+    }
+
+    /// As [`Program::compile`], where functions of at least `shared_rows` rows are shared by their calls. What programs are known by
+    /// does not say this number: provers and verifiers compile with the same.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn compile_sharing(module: &Module, shared_rows: u64) -> Result<Self, CircuitError> {
         zvm_ir::verify(module).map_err(CircuitError::Invalid)?;
-        let legalized = legalize(module)?;
+        let legalized = legalize_sharing(module, shared_rows)?;
         let mut shell = Module::new();
         shell.entry = Some(shell.funcs.push(legalized.func.clone()));
         debug_assert_eq!(zvm_ir::verify(&shell), Ok::<(), Vec<VerifyError>>(()));
@@ -103,6 +112,11 @@ impl Program {
         exits.sort();
         exits.dedup();
         exits
+    }
+
+    /// The legalised function as a module of its own.
+    pub fn module(&self) -> &Module {
+        &self.shell
     }
 
     /// The canonical text of the module that was compiled.

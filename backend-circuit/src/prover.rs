@@ -1,23 +1,27 @@
 //! Proving an execution and verifying a proof of one.
 //!
-//! Verification trusts nothing that the file carries: the circuit is built from the verifier's own program and the plan in
-//! the file, the first state from the digests of the calldata and environment in the file, and the last state must
-//! hold the digest of the outcome in the file and the label of a halted program. What the caller expects is compared with the
-//! statement that results.
+//! Verification trusts nothing that the file carries: the circuit of each segment is built from the verifier's own program and the
+//! plan in the file, the first state from the digests of the calldata and environment in the file, each segment starts from the
+//! state in which the one before it ends, and the last state must hold the digest of the outcome in the file and the label of a
+//! halted program. What the caller expects is compared with the statement that results.
 
 use core::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use zvm_ir::{Env, Halt};
+use zvm_ir::eval::keccak256;
+use zvm_ir::{Env, Halt, Word};
 
-use crate::artifact::{FileError, Kind, ProofFile};
+use crate::artifact::{FileError, Kind, ProofFile, SegmentProof};
+use crate::checkpoint::{Checkpoint, CheckpointError, Folder, Keep, Subject};
 use crate::error::CircuitError;
 use crate::execute::{Call, Trace};
+use crate::field::to_u256;
 use crate::keys::KeyError;
-use crate::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
+use crate::nova::{self, Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
 use crate::plan::Plan;
 use crate::program::Program;
+use crate::schedule::{self, MAX_SEGMENTS, Schedule, Segment, Simulation};
 use crate::statement::{StateError, Statement};
 use crate::step::StepCircuit;
 use crate::usage;
@@ -57,22 +61,32 @@ pub struct ProveOptions<'a> {
     pub cache: Option<&'a Path>,
     /// Whether each step is checked before it is folded.
     pub check: Check,
-    /// Told where proving is; may end it.
+    /// Where checkpoints are kept, if they are.
+    pub keep: Option<Keep<'a>>,
+    /// Told where proving is; may end it, after a checkpoint of the steps done.
     pub progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
 }
 
 /// What proving took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProveFacts {
-    /// Steps folded.
+    /// Steps of the proof.
     pub steps: u64,
-    /// Rows of a step, Nova's own apart.
+    /// Steps that were in the checkpoint which proving went on from.
+    pub steps_resumed: u64,
+    /// Segments, each with a step circuit of its own.
+    pub segments: u64,
+    /// Rows of a step of the segment with the largest steps, Nova's own apart.
     pub rows_per_step: u64,
     /// Rows of all steps, Nova's own apart.
     pub rows_total: u64,
+    /// What the simulator said of them: rows of slots alone.
+    pub rows_predicted: u64,
+    /// Those of them in slots that run.
+    pub rows_run: u64,
     /// How often the region that runs most often ran.
     pub iterations_hot: u64,
-    /// How many slots of that region a step has.
+    /// How many slots of that region the steps have, of the segment where they are most.
     pub slots_hot: u64,
     /// Nova's own rows per step on BN254.
     pub nova_rows_primary: u64,
@@ -113,75 +127,232 @@ fn params(
 /// Proves that `call` has the outcome that executing it gives.
 ///
 /// # Errors
-/// `Unprovable` when the execution reaches an instruction without a circuit, `PlanLacks` when the plan misses a region,
-/// `Unsatisfied` when a step does not hold (a bug), `Interrupted` when `options.progress` ends it.
+/// `Unprovable` when the execution reaches an instruction without a circuit, `PlanLacks` when the schedule misses a region or ends
+/// too early, `Unsatisfied` when a step does not hold (a bug), `Interrupted` when `options.progress` ends it, `Checkpoint` when there
+/// is one that is not of this proof, `WrongSystem` for a kind of proof that is not folded.
 pub fn prove(
     program: &Arc<Program>,
-    plan: &Arc<Plan>,
+    schedule: &Schedule,
     call: &Call,
     options: ProveOptions<'_>,
 ) -> Result<Proved, CircuitError> {
-    let ProveOptions { kind, cache, check, progress } = options;
-    let mut report = |at: Progress| match progress(at) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(CircuitError::Interrupted),
-    };
-    let rows = plan.rows(program.rows());
-    if rows > MAX_STEP_ROWS {
-        return Err(CircuitError::StepSize(rows));
+    let ProveOptions { kind, cache, check, keep, progress } = options;
+    if kind == Kind::Groth16 {
+        return Err(CircuitError::WrongSystem);
     }
     let execution = program.execute(call)?;
-    let steps = plan.steps(&execution.trace, MAX_STEPS)?;
-    let statement = Statement::new(program, call, &execution.outcome, steps);
-    let step = StepCircuit { program: Arc::clone(program), plan: Arc::clone(plan), call: None };
-    report(Progress::Parameters)?;
-    let params = params(&step, program, plan, cache)?;
-    let rows_per_step = params.facts().step_rows as u64;
-    let before = usage::cpu_seconds();
-    let step = StepCircuit { call: Some(Arc::new(call.clone())), ..step };
-    let mut proof = RecursiveProof::start(&params, &step, &statement.initial_state(program), check)?;
-    for done in 1..=steps {
-        if done > 1 {
-            proof.extend(&params, &step, check)?;
+    let statement = Statement::new(program, call, &execution.outcome, 0);
+    let first = statement.initial_state(program);
+    let subject = Subject { program: statement.program, statement: subject(&first, &statement) };
+    let (folder, found) = match keep {
+        None => (None, None),
+        Some(keep) => {
+            let (folder, found) = Folder::open(keep, &subject, kind)?;
+            (Some(folder), found)
         }
-        report(Progress::Folded { steps: done, of: steps, rows_per_step })?;
+    };
+    // A checkpoint brings its schedule with it: steps that are folded cannot be planned anew.
+    let (schedule, mut done) = match found {
+        Some(checkpoint) => (scheduled(program, &checkpoint)?, checkpoint),
+        None => (schedule.clone(), begun(&subject, kind, schedule)),
+    };
+    check_size(program, &schedule)?;
+    let simulation = schedule::simulate(&schedule, &execution.trace, program.rows())?;
+    let statement = Statement { steps: schedule.steps(), ..statement };
+    let mut proving = Proving {
+        program,
+        cache,
+        check,
+        folder,
+        first,
+        call: Arc::new(call.clone()),
+        steps: schedule.steps(),
+        progress,
+        facts: facts(&execution.trace, &schedule, simulation),
+    };
+    proving.facts.steps_resumed = schedule.segments[..done.finished as usize].iter().map(|segment| segment.steps).sum();
+    proving.facts.steps_resumed += done.steps;
+    let mut z = proving.first.clone();
+    for (index, segment) in schedule.segments.iter().enumerate() {
+        z = proving.segment(index, segment, z, &mut done)?;
     }
-    statement.check_final_state(proof.state())?;
-    let bytes = match kind {
-        Kind::Recursive => proof.to_bytes()?,
-        Kind::Compressed => {
-            report(Progress::Compressing)?;
-            let keys = CompressionKeys::setup(&params)?;
-            CompressedProof::prove(&params, &keys, &proof)?.to_bytes()?
-        }
-        Kind::Groth16 => return Err(CircuitError::WrongSystem),
-    };
-    let (iterations_hot, slots_hot) = hottest(&execution.trace, plan);
-    let sizes = params.facts();
-    let facts = ProveFacts {
-        steps,
-        rows_per_step,
-        rows_total: rows_per_step * steps,
-        iterations_hot,
-        slots_hot,
-        nova_rows_primary: sizes.overhead_rows() as u64,
-        nova_rows_secondary: sizes.secondary_rows as u64,
-        cpu_seconds: usage::cpu_seconds().zip(before).map_or(0.0, |(after, before)| after - before),
-        peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0),
-    };
-    let file = ProofFile {
-        kind,
-        steps,
-        call: call.clone(),
-        outcome: execution.outcome,
-        plan: plan.to_numbers(),
-        proof: bytes,
-    };
+    statement.check_final_state(&z)?;
+    let facts = ProveFacts { peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0), ..proving.facts };
+    let file = ProofFile { kind, call: call.clone(), outcome: execution.outcome, segments: done.segments };
     Ok(Proved { file, statement, facts })
 }
 
+/// What a checkpoint is about besides the program: the first state and the outcome.
+fn subject(first: &[Fr], statement: &Statement) -> Word {
+    let mut bytes = vec![statement.halt.code()];
+    for element in first.iter().chain([&statement.outcome_digest]) {
+        bytes.extend(to_u256(element).to_be_bytes::<32>());
+    }
+    keccak256(&bytes)
+}
+
+fn begun(subject: &Subject, kind: Kind, schedule: &Schedule) -> Checkpoint {
+    let segment =
+        |segment: &Segment| SegmentProof { plan: segment.plan.to_numbers(), steps: segment.steps, proof: Vec::new() };
+    let segments = schedule.segments.iter().map(segment).collect();
+    Checkpoint { subject: subject.clone(), kind, segments, finished: 0, steps: 0, proof: Vec::new() }
+}
+
+/// The schedule of a checkpoint, which is read from a file.
+fn scheduled(program: &Program, checkpoint: &Checkpoint) -> Result<Schedule, CheckpointError> {
+    let inconsistent = CheckpointError::Inconsistent;
+    let mut schedule = Schedule::default();
+    for SegmentProof { plan, steps, .. } in &checkpoint.segments {
+        let plan = Plan::from_numbers(program, plan).ok_or(inconsistent("its plan is of another program"))?;
+        schedule.segments.push(Segment { plan: Arc::new(plan), steps: *steps });
+    }
+    let finished = usize::try_from(checkpoint.finished).ok().filter(|&finished| finished <= schedule.segments.len());
+    let finished = finished.ok_or(inconsistent("more segments are finished than there are"))?;
+    let current = schedule.segments.get(finished).map_or(0, |segment| segment.steps);
+    if checkpoint.steps > current {
+        return Err(inconsistent("more steps are folded than there are"));
+    }
+    Ok(schedule)
+}
+
+fn check_size(program: &Program, schedule: &Schedule) -> Result<(), CircuitError> {
+    if schedule.segments.is_empty() {
+        return Err(CircuitError::NoSteps);
+    }
+    if schedule.segments.len() > MAX_SEGMENTS {
+        return Err(CircuitError::TooManySegments(schedule.segments.len()));
+    }
+    let largest = schedule.segments.iter().map(|segment| segment.plan.rows(program.rows())).max().unwrap_or(0);
+    if largest > MAX_STEP_ROWS {
+        return Err(CircuitError::StepSize(largest));
+    }
+    let steps = schedule.segments.iter().try_fold(0u64, |steps, segment| steps.checked_add(segment.steps));
+    if steps.is_none_or(|steps| steps > MAX_STEPS) {
+        return Err(CircuitError::TooManySteps(MAX_STEPS));
+    }
+    Ok(())
+}
+
+/// What stays the same from segment to segment.
+struct Proving<'a> {
+    program: &'a Arc<Program>,
+    cache: Option<&'a Path>,
+    check: Check,
+    folder: Option<Folder>,
+    first: Vec<Fr>,
+    call: Arc<Call>,
+    steps: u64,
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    facts: ProveFacts,
+}
+
+impl Proving<'_> {
+    fn report(&mut self, at: Progress) -> Result<(), CircuitError> {
+        match (self.progress)(at) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(CircuitError::Interrupted),
+        }
+    }
+
+    /// Makes the proof of a segment from the state `z`, or what is missing of it; gives the state after it.
+    fn segment(
+        &mut self,
+        index: usize,
+        segment: &Segment,
+        z: Vec<Fr>,
+        done: &mut Checkpoint,
+    ) -> Result<Vec<Fr>, CircuitError> {
+        let step = StepCircuit { program: Arc::clone(self.program), plan: Arc::clone(&segment.plan), call: None };
+        let count = usize::try_from(segment.steps).map_err(|_| CircuitError::TooManySteps(MAX_STEPS))?;
+        self.report(Progress::Parameters)?;
+        let params = params(&step, self.program, &segment.plan, self.cache)?;
+        let sizes = params.facts();
+        self.facts.rows_per_step = self.facts.rows_per_step.max(sizes.step_rows as u64);
+        self.facts.rows_total += sizes.step_rows as u64 * segment.steps;
+        self.facts.nova_rows_primary = sizes.overhead_rows() as u64;
+        self.facts.nova_rows_secondary = sizes.secondary_rows as u64;
+        if (index as u64) < done.finished {
+            let proof = &done.segments[index].proof;
+            return verify_segment(done.kind, &params, proof, count, &z)
+                .map_err(|_| CheckpointError::Inconsistent("a finished segment does not verify").into());
+        }
+        let resumed = match done.proof.as_slice() {
+            [] => None,
+            bytes => {
+                let wrong = |_| CheckpointError::Inconsistent("the folded steps do not verify");
+                let proof = RecursiveProof::from_bytes(&params, bytes).map_err(wrong)?;
+                let steps = usize::try_from(done.steps).unwrap_or(usize::MAX);
+                proof.verify(&params, steps, &z).map_err(wrong)?;
+                Some(proof)
+            }
+        };
+        let before = usage::cpu_seconds();
+        let left = segment.steps - done.steps;
+        let earlier: u64 = done.segments[..index].iter().map(|segment| segment.steps).sum();
+        let step = StepCircuit { call: Some(Arc::clone(&self.call)), ..step };
+        let rows_per_step = sizes.step_rows as u64;
+        let check = self.check;
+        let proof = nova::prove(
+            &params,
+            resumed,
+            (0..left).map(|_| Ok(step.clone())),
+            &z,
+            check,
+            |proof: &RecursiveProof<_>| {
+                done.steps = proof.steps() as u64;
+                let flow = self.report(Progress::Folded { steps: earlier + done.steps, of: self.steps, rows_per_step });
+                // What was folded is kept if the user ends proving here, and before the long work of compression.
+                if let Some(folder) = &self.folder
+                    && (flow.is_err() || folder.is_due(done.steps) || done.steps == segment.steps)
+                {
+                    done.proof = proof.to_bytes()?;
+                    folder.write(done)?;
+                }
+                flow.map(ControlFlow::Continue)
+            },
+        )?;
+        done.segments[index].proof = match done.kind {
+            Kind::Recursive => proof.to_bytes()?,
+            Kind::Compressed => {
+                self.report(Progress::Compressing)?;
+                let keys = CompressionKeys::setup(&params)?;
+                CompressedProof::prove(&params, &keys, &proof)?.to_bytes()?
+            }
+            Kind::Groth16 => return Err(CircuitError::WrongSystem),
+        };
+        done.finished = index as u64 + 1;
+        done.steps = 0;
+        done.proof.clear();
+        if let Some(folder) = &self.folder {
+            folder.write(done)?;
+        }
+        self.facts.cpu_seconds += usage::cpu_seconds().zip(before).map_or(0.0, |(after, before)| after - before);
+        Ok(proof.state().to_vec())
+    }
+}
+
+/// What is known before anything is folded.
+fn facts(trace: &Trace, schedule: &Schedule, simulation: Simulation) -> ProveFacts {
+    let (iterations_hot, slots_hot) = hottest(trace, schedule);
+    ProveFacts {
+        steps: simulation.steps,
+        steps_resumed: 0,
+        segments: schedule.segments.len() as u64,
+        rows_per_step: 0,
+        rows_total: 0,
+        rows_predicted: simulation.rows,
+        rows_run: simulation.rows_run,
+        iterations_hot,
+        slots_hot,
+        nova_rows_primary: 0,
+        nova_rows_secondary: 0,
+        cpu_seconds: 0.0,
+        peak_memory_bytes: 0,
+    }
+}
+
 /// How often the region that runs most often runs, and how many slots of it a step has.
-pub(crate) fn hottest(trace: &Trace, plan: &Plan) -> (u64, u64) {
+pub(crate) fn hottest(trace: &Trace, schedule: &Schedule) -> (u64, u64) {
     let mut counts = std::collections::BTreeMap::new();
     for &(region, count) in trace.runs() {
         *counts.entry(region).or_insert(0u64) += count;
@@ -190,7 +361,8 @@ pub(crate) fn hottest(trace: &Trace, plan: &Plan) -> (u64, u64) {
     else {
         return (0, 0);
     };
-    (count, plan.iter().filter(|&slot| slot == region).count() as u64)
+    let slots = |segment: &Segment| segment.plan.iter().filter(|&slot| slot == region).count() as u64;
+    (count, schedule.segments.iter().map(slots).max().unwrap_or(0))
 }
 
 /// What a verifier expects a proof to be about; `None` accepts anything.
@@ -223,6 +395,9 @@ pub enum VerifyError {
     /// The number of steps is zero or past the limit.
     #[error("the proof claims {0} steps")]
     Steps(u64),
+    /// The proof has no segments, or more than verifiers build circuits for.
+    #[error("the proof has {0} segments; one to {MAX_SEGMENTS} are verified")]
+    Segments(usize),
     /// The proof system says no.
     #[error(transparent)]
     Proof(CircuitError),
@@ -264,37 +439,50 @@ pub fn verify(
     cache: Option<&Path>,
 ) -> Result<(Statement, ProofFile), VerifyError> {
     let file = ProofFile::decode(bytes)?;
-    let plan = Plan::from_numbers(program, &file.plan).ok_or(VerifyError::Plan)?;
-    let rows = plan.rows(program.rows());
-    if rows > MAX_STEP_ROWS {
-        return Err(VerifyError::PlanSize(rows));
+    let count = file.segments.len();
+    if count == 0 || count > MAX_SEGMENTS {
+        return Err(VerifyError::Segments(count));
     }
-    let steps = usize::try_from(file.steps).ok().filter(|&steps| steps > 0 && file.steps <= MAX_STEPS);
-    let steps = steps.ok_or(VerifyError::Steps(file.steps))?;
-    let statement = Statement::new(program, &file.call, &file.outcome, file.steps);
+    let mut segments = Vec::with_capacity(count);
+    let mut total = 0u64;
+    for segment in &file.segments {
+        let plan = Plan::from_numbers(program, &segment.plan).ok_or(VerifyError::Plan)?;
+        let rows = plan.rows(program.rows());
+        if rows > MAX_STEP_ROWS {
+            return Err(VerifyError::PlanSize(rows));
+        }
+        total = total.checked_add(segment.steps).ok_or(VerifyError::Steps(segment.steps))?;
+        let steps = usize::try_from(segment.steps).ok().filter(|&steps| steps > 0 && total <= MAX_STEPS);
+        segments.push((Arc::new(plan), steps.ok_or(VerifyError::Steps(segment.steps))?));
+    }
+    let statement = Statement::new(program, &file.call, &file.outcome, total);
     // Cheap answers first.
     check_expected(&file, expected)?;
-    let z = verify_steps(&file, program, plan, steps, &statement, cache).map_err(VerifyError::Proof)?;
+    let mut z = statement.initial_state(program);
+    for (segment, (plan, steps)) in file.segments.iter().zip(segments) {
+        let step = StepCircuit { program: Arc::clone(program), plan, call: None };
+        let verified = params(&step, program, &step.plan, cache)
+            .and_then(|params| verify_segment(file.kind, &params, &segment.proof, steps, &z));
+        // What one segment ends in is what the next one has to start from.
+        z = verified.map_err(VerifyError::Proof)?;
+    }
     statement.check_final_state(&z)?;
     Ok((statement, file))
 }
 
-fn verify_steps(
-    file: &ProofFile,
-    program: &Arc<Program>,
-    plan: Plan,
+/// The state after the `steps` steps of a segment from the state `first`, if its proof says so.
+fn verify_segment(
+    kind: Kind,
+    params: &Params<StepCircuit>,
+    proof: &[u8],
     steps: usize,
-    statement: &Statement,
-    cache: Option<&Path>,
+    first: &[Fr],
 ) -> Result<Vec<Fr>, CircuitError> {
-    let step = StepCircuit { program: Arc::clone(program), plan: Arc::new(plan), call: None };
-    let params = params(&step, program, &step.plan, cache)?;
-    let first = statement.initial_state(program);
-    match file.kind {
-        Kind::Recursive => RecursiveProof::from_bytes(&params, &file.proof)?.verify(&params, steps, &first),
+    match kind {
+        Kind::Recursive => RecursiveProof::from_bytes(params, proof)?.verify(params, steps, first),
         Kind::Compressed => {
-            let keys = CompressionKeys::setup(&params)?;
-            CompressedProof::from_bytes(&keys, &file.proof)?.verify(&keys, steps, &first)
+            let keys = CompressionKeys::setup(params)?;
+            CompressedProof::from_bytes(&keys, proof)?.verify(&keys, steps, first)
         }
         Kind::Groth16 => Err(CircuitError::WrongSystem),
     }
@@ -307,7 +495,7 @@ pub(crate) fn check_expected(file: &ProofFile, expected: &Expected) -> Result<()
         (env.as_ref().is_some_and(|env| *env != file.call.env), "an environment"),
         (halt.is_some_and(|halt| halt != file.outcome.halt), "a kind of halt"),
         (data.as_ref().is_some_and(|data| *data != file.outcome.data), "an outcome"),
-        (steps.is_some_and(|steps| steps != file.steps), "a number of steps"),
+        (steps.is_some_and(|steps| steps != file.steps()), "a number of steps"),
     ];
     match differs.into_iter().find(|(differs, _)| *differs) {
         Some((_, what)) => Err(VerifyError::Unexpected(what)),

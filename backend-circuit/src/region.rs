@@ -1,7 +1,7 @@
 //! Regions: single-entry acyclic parts of the control-flow graph, each of which becomes one circuit.
 //!
 //! A region is named by its root. Every block belongs to the region of its predecessors unless it is a root itself:
-//! roots are the entry, the halt block, loop headers, all blocks of a cycle with several entries, blocks that leave a
+//! roots are the entry, the halt block, loop headers, blocks to which a cycle with several entries goes back, blocks that leave a
 //! loop, expensive branch targets, blocks of very many rows and what follows them, and blocks whose predecessors lie in
 //! different regions. Unprovable blocks belong to no region: a branch to one is a constraint of the region it leaves.
 //!
@@ -156,9 +156,11 @@ fn roots(program: &Legalized, cfg: &Cfg, rows: &SecondaryMap<Block, u64>) -> Sec
     }
     for cycle in cfg.irreducible() {
         for &block in cycle {
-            rooted[block] = true;
             for &succ in cfg.succs(block) {
-                leaves[succ] |= !cycle.contains(&succ);
+                let inside = cycle.contains(&succ);
+                leaves[succ] |= !inside;
+                // Every cycle goes back somewhere in the order in which regions are formed.
+                rooted[succ] |= inside && cfg.position(succ) <= cfg.position(block);
             }
         }
     }

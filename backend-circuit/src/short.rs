@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use zvm_ir::Outcome;
 
-use crate::artifact::{KeyHeader, Kind, Origin, ProofFile};
+use crate::artifact::{KeyHeader, Kind, Origin, ProofFile, SegmentProof};
 use crate::cs::System;
 use crate::error::CircuitError;
 use crate::execute::{Call, Trace};
@@ -21,6 +21,7 @@ use crate::plan::Plan;
 use crate::program::Program;
 use crate::prover::{Expected, MAX_STEP_ROWS, ProveFacts, VerifyError, check_expected, hottest};
 use crate::public_input;
+use crate::schedule::{self, Schedule, Segment};
 use crate::statement::Statement;
 use crate::usage;
 use crate::whole::Whole;
@@ -221,11 +222,17 @@ pub fn prove_with(program: &Arc<Program>, call: &Call, keys: &Keys, key: &Provin
         return Err(KeyError::NoRoom.into());
     }
     let proof = prove_verified(key, &Whole::of(program, &plan, call, &execution.outcome))?;
-    let (iterations_hot, slots_hot) = hottest(&execution.trace, &plan);
+    let schedule = Schedule { segments: vec![Segment { plan: Arc::clone(&plan), steps: 1 }] };
+    let simulation = schedule::simulate(&schedule, &execution.trace, program.rows())?;
+    let (iterations_hot, slots_hot) = hottest(&execution.trace, &schedule);
     let facts = ProveFacts {
         steps: 1,
+        steps_resumed: 0,
+        segments: 1,
         rows_per_step: keys.header.rows,
         rows_total: keys.header.rows,
+        rows_predicted: simulation.rows,
+        rows_run: simulation.rows_run,
         iterations_hot,
         slots_hot,
         nova_rows_primary: 0,
@@ -236,11 +243,9 @@ pub fn prove_with(program: &Arc<Program>, call: &Call, keys: &Keys, key: &Provin
     let statement = Statement::new(program, call, &execution.outcome, 1);
     let file = ProofFile {
         kind: Kind::Groth16,
-        steps: 1,
         call: call.clone(),
         outcome: execution.outcome,
-        plan: plan.to_numbers(),
-        proof: proof.to_bytes().to_vec(),
+        segments: vec![SegmentProof { plan: plan.to_numbers(), steps: 1, proof: proof.to_bytes().to_vec() }],
     };
     Ok(Proved { file, statement, facts, origin: keys.header.origin })
 }
@@ -287,25 +292,26 @@ pub fn verify(
     if file.kind != Kind::Groth16 {
         return Err(VerifyError::Proof(CircuitError::WrongSystem));
     }
-    if file.steps != 1 {
-        return Err(VerifyError::Steps(file.steps));
+    let [segment] = file.segments.as_slice() else { return Err(VerifyError::Segments(file.segments.len())) };
+    if segment.steps != 1 {
+        return Err(VerifyError::Steps(segment.steps));
     }
-    let plan = Arc::new(Plan::from_numbers(program, &file.plan).ok_or(VerifyError::Plan)?);
+    let plan = Arc::new(Plan::from_numbers(program, &segment.plan).ok_or(VerifyError::Plan)?);
     check_expected(&file, expected)?;
     let statement = Statement::new(program, &file.call, &file.outcome, 1);
-    let origin = verify_input(&file, program, &plan, &statement, source).map_err(VerifyError::Proof)?;
+    let origin = verify_input(&segment.proof, program, &plan, &statement, source).map_err(VerifyError::Proof)?;
     Ok(Verified { statement, file, origin })
 }
 
 fn verify_input(
-    file: &ProofFile,
+    proof: &[u8],
     program: &Arc<Program>,
     plan: &Arc<Plan>,
     statement: &Statement<Scalar>,
     source: Source<'_>,
 ) -> Result<Origin, CircuitError> {
     // Whether the bytes are a proof at all can be said without keys.
-    let proof = Proof::from_bytes(&file.proof)?;
+    let proof = Proof::from_bytes(proof)?;
     let circuit = Whole::<Scalar>::shape(program, plan).digest();
     let known = match keys::of_program(source, program) {
         Err(KeyError::None) => return Err(KeyError::NoneOf(circuit).into()),

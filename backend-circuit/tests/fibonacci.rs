@@ -6,10 +6,7 @@ use zvm_backend_circuit::program::Program;
 use zvm_ir::{Halt, Word};
 
 /// The public benchmark `fibonacci-calldata` as the optimiser leaves it.
-const FIBONACCI: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u1 = \
-     iconst 1\n v3: u256 = zext v0\n v4: u256 = zext v2\n jump block1(v1, v3, v4)\nblock1(v5: u256, v6: u256, v7: u256):\n v8: u1 = \
-     iszero v5\n brif v8, block2, block3\nblock2:\n return_words 32, v6\nblock3:\n v9: u256 = sub v5, v2\n v10: u256 = wadd v6, \
-     v7\n jump block1(v9, v7, v10)\n}\n";
+const FIBONACCI: &str = include_str!("programs/fibonacci.zvm");
 
 fn program() -> Program {
     let module = zvm_ir::parse(FIBONACCI).unwrap();

@@ -64,7 +64,7 @@ fn a_proof_says_what_happened_and_nothing_else() {
     let keys = keys(&program);
     assert_eq!(keys.header.origin, Origin::InsecureLocal);
     let proved = proved(&program, 5);
-    assert_eq!(proved.file.proof.len(), PROOF_BYTES);
+    assert_eq!(proved.file.segments[0].proof.len(), PROOF_BYTES);
     let caller = Word::from_be_slice(&[0xca; 20]);
     let sum = (0..5).fold(caller, |sum, _| sum.wrapping_add(word(5)));
     assert_eq!(proved.file.outcome, Outcome::halted(Halt::Return, sum.to_be_bytes::<32>().to_vec()));
@@ -95,10 +95,10 @@ fn a_proof_says_what_happened_and_nothing_else() {
         let rejected = matches!(error, VerifyError::Proof(CircuitError::Groth16(Groth16Error::Rejected)));
         assert!(rejected, "{what}: {error}");
     }
-    assert!(matches!(alter("steps", &|file| file.steps = 2), VerifyError::Steps(2)));
-    assert!(matches!(alter("a wild plan", &|file| file.plan = vec![(9, 1)]), VerifyError::Plan));
+    assert!(matches!(alter("steps", &|file| file.segments[0].steps = 2), VerifyError::Steps(2)));
+    assert!(matches!(alter("a wild plan", &|file| file.segments[0].plan = vec![(9, 1)]), VerifyError::Plan));
     for plan in [vec![(0, 1)], vec![(0, 2), (1, 1)]] {
-        let error = alter("another plan", &|file| file.plan.clone_from(&plan));
+        let error = alter("another plan", &|file| file.segments[0].plan.clone_from(&plan));
         assert!(matches!(error, VerifyError::Proof(CircuitError::Keys(KeyError::NoneOf(_)))), "{error}");
     }
     let error = alter("the other proof system", &|file| file.kind = Kind::Compressed);
@@ -107,21 +107,21 @@ fn a_proof_says_what_happened_and_nothing_else() {
     // Every byte of the proof: no point any more, a point out of its group, or the wrong one.
     for at in 0..PROOF_BYTES {
         for bit in [0x01, 0x20, 0x40, 0x80] {
-            let error = alter("a byte", &|file| file.proof[at] ^= bit);
+            let error = alter("a byte", &|file| file.segments[0].proof[at] ^= bit);
             assert!(matches!(error, VerifyError::Proof(CircuitError::Groth16(_))), "byte {at}: {error}");
         }
     }
     for len in [0, 48, 191] {
-        let error = alter("a truncated proof", &|file| file.proof.truncate(len));
+        let error = alter("a truncated proof", &|file| file.segments[0].proof.truncate(len));
         assert!(matches!(error, VerifyError::Proof(CircuitError::Groth16(Groth16Error::NoProof(_)))), "{error}");
     }
-    alter("a longer proof", &|file| file.proof.push(0));
+    alter("a longer proof", &|file| file.segments[0].proof.push(0));
 
     // The order of the points.
     alter("swapped points", &|file| {
-        let (a, c) = (file.proof[..48].to_vec(), file.proof[144..].to_vec());
-        file.proof[..48].copy_from_slice(&c);
-        file.proof[144..].copy_from_slice(&a);
+        let (a, c) = (file.segments[0].proof[..48].to_vec(), file.segments[0].proof[144..].to_vec());
+        file.segments[0].proof[..48].copy_from_slice(&c);
+        file.segments[0].proof[144..].copy_from_slice(&a);
     });
 
     // What the caller expects is compared.
@@ -144,7 +144,7 @@ fn keys_prove_every_execution_that_they_have_room_for() {
     let keys = keys(&program);
     for low in [0, 4, 5] {
         let proved = proved(&program, low);
-        assert_eq!(proved.file.plan, keys.header.plan);
+        assert_eq!(proved.file.segments[0].plan, keys.header.plan);
         short::verify(&proved.file.encode(), &program, &Expected::default(), cache()).unwrap();
     }
     let error = short::prove(&program, &call(6), cache()).unwrap_err();
@@ -286,7 +286,7 @@ fn parameters_are_imported_and_checked() {
 fn points_outside_the_subgroup_are_refused() {
     let program = program(PROGRAM);
     keys(&program);
-    let good = proved(&program, 5).file.proof;
+    let good = proved(&program, 5).file.segments[0].proof.clone();
     let mut found = [0, 0];
     for x in 1..200u8 {
         let mut bytes = [0u8; 48];

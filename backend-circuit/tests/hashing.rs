@@ -17,6 +17,7 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::prover::{Expected, ProveOptions, prove, verify};
 use zvm_backend_circuit::region::Region;
+use zvm_backend_circuit::schedule::{Schedule, Segment};
 use zvm_backend_circuit::statement;
 use zvm_ir::{EmptyState, Word, interp};
 
@@ -112,9 +113,16 @@ fn a_step_of_too_many_hashes_is_refused() {
     let program = program(CHAIN);
     let hash = hash_regions(&program)[0];
     let plan = Arc::new(Plan::new(std::iter::repeat_n(hash, 24)));
+    let schedule = Schedule { segments: vec![Segment { plan, steps: 1 }] };
     let mut progress = |_| ControlFlow::Continue(());
-    let options = ProveOptions { kind: Kind::Recursive, cache: None, check: Check::EachStep, progress: &mut progress };
-    let error = prove(&program, &plan, &call([Word::MAX, Word::from(1)]), options).map(drop).unwrap_err();
+    let options = ProveOptions {
+        kind: Kind::Recursive,
+        cache: None,
+        check: Check::EachStep,
+        keep: None,
+        progress: &mut progress,
+    };
+    let error = prove(&program, &schedule, &call([Word::MAX, Word::from(1)]), options).map(drop).unwrap_err();
     assert!(matches!(error, CircuitError::StepSize(rows) if rows > 1 << 21), "{error}");
 }
 
@@ -160,10 +168,17 @@ fn a_proof_of_a_hash_says_that_hash() {
     let program = program(CHAIN);
     let call = call([Word::MAX / Word::from(5), Word::from(2)]);
     let execution = program.execute(&call).unwrap();
-    let plan = Arc::new(Plan::from_trace(&program, &execution.trace, 1 << 16, 20_000));
+    let plan = Plan::from_trace(&program, &execution.trace, 1 << 16, 20_000);
+    let schedule = Schedule::single(plan, &execution.trace, 100).unwrap();
     let mut progress = |_| ControlFlow::Continue(());
-    let options = ProveOptions { kind: Kind::Recursive, cache: None, check: Check::EachStep, progress: &mut progress };
-    let proved = prove(&program, &plan, &call, options).unwrap();
+    let options = ProveOptions {
+        kind: Kind::Recursive,
+        cache: None,
+        check: Check::EachStep,
+        keep: None,
+        progress: &mut progress,
+    };
+    let proved = prove(&program, &schedule, &call, options).unwrap();
     assert_eq!(proved.facts.steps, 2);
     let bytes = proved.file.encode();
     let (statement, file) = verify(&bytes, &program, &Expected::default(), None).unwrap();
@@ -175,7 +190,7 @@ fn a_proof_of_a_hash_says_that_hash() {
         |file| file.outcome.data[31] ^= 1,
         |file| file.call.calldata[0] ^= 1,
         |file| file.call.calldata[63] = 1,
-        |file| file.steps = 1,
+        |file| file.segments[0].steps = 1,
     ];
     for (index, change) in changes.iter().enumerate() {
         let mut file = proved.file.clone();

@@ -4,12 +4,15 @@ use core::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use zvm_backend_circuit::artifact::{Kind, ProofFile};
+use zvm_backend_circuit::artifact::{Kind, ProofFile, SegmentProof};
+use zvm_backend_circuit::checkpoint::{Checkpoint, CheckpointError, Keep};
+use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::nova::Check;
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
-use zvm_backend_circuit::prover::{Expected, ProveOptions, Proved, VerifyError, prove, verify};
+use zvm_backend_circuit::prover::{Expected, Progress, ProveOptions, Proved, VerifyError, prove, verify};
+use zvm_backend_circuit::schedule::Schedule;
 use zvm_ir::{Env, Halt, Outcome, Word};
 
 /// A loop that sums and compares, with an early exit, so that the state has registers of one and two limbs.
@@ -35,8 +38,10 @@ fn proved(program: &Arc<Program>, plan: Plan, kind: Kind) -> Proved {
         seen += 1;
         ControlFlow::Continue(())
     };
-    let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, progress: &mut progress };
-    let proved = prove(program, &Arc::new(plan), &call, options).unwrap();
+    let trace = program.execute(&call).unwrap().trace;
+    let schedule = Schedule::single(plan, &trace, 100).unwrap();
+    let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep: None, progress: &mut progress };
+    let proved = prove(program, &schedule, &call, options).unwrap();
     assert!(seen > proved.facts.steps);
     proved
 }
@@ -77,24 +82,32 @@ fn a_recursive_proof_says_what_happened_and_nothing_else() {
     alter("another outcome", &|file| file.outcome.data[31] ^= 1);
     alter("a shorter outcome", &|file| file.outcome.data.truncate(31));
     alter("another kind of halt", &|file| file.outcome.halt = Halt::Revert);
-    alter("one step less", &|file| file.steps -= 1);
-    alter("one step more", &|file| file.steps += 1);
-    alter("a plan with a slot more", &|file| file.plan[1].1 += 1);
-    alter("a plan in another order", &|file| file.plan.reverse());
+    alter("one step less", &|file| file.segments[0].steps -= 1);
+    alter("one step more", &|file| file.segments[0].steps += 1);
+    alter("a plan with a slot more", &|file| file.segments[0].plan[1].1 += 1);
+    alter("a plan in another order", &|file| file.segments[0].plan.reverse());
     alter("a changed byte of the proof", &|file| {
-        let at = file.proof.len() / 2;
-        file.proof[at] ^= 1;
+        let proof = &mut file.segments[0].proof;
+        let at = proof.len() / 2;
+        proof[at] ^= 1;
     });
-    alter("a truncated proof", &|file| file.proof.truncate(file.proof.len() - 1));
+    alter("a truncated proof", &|file| {
+        file.segments[0].proof.pop();
+    });
 
+    let with = |change: &dyn Fn(&mut SegmentProof)| {
+        let mut file = proved.file.clone();
+        change(&mut file.segments[0]);
+        file
+    };
     // A plan that is not one of the program, or too large, is refused before anything is built.
     for plan in [vec![], vec![(9, 1)], vec![(0, 0)], vec![(1, u32::MAX)]] {
-        let file = ProofFile { plan, ..proved.file.clone() };
+        let file = with(&|segment| segment.plan = plan.clone());
         assert!(matches!(refuse("a wild plan", &program, &file.encode(), &none), VerifyError::Plan));
     }
-    let file = ProofFile { plan: vec![(1, 1 << 16)], ..proved.file.clone() };
+    let file = with(&|segment| segment.plan = vec![(1, 1 << 16)]);
     assert!(matches!(refuse("a huge plan", &program, &file.encode(), &none), VerifyError::PlanSize(_)));
-    let file = ProofFile { steps: 0, ..proved.file.clone() };
+    let file = with(&|segment| segment.steps = 0);
     assert!(matches!(refuse("no steps", &program, &file.encode(), &none), VerifyError::Steps(0)));
 
     // Another program with circuits of the same shape.
@@ -142,11 +155,9 @@ fn an_unfinished_execution_has_no_outcome() {
     assert_eq!(statement.check_final_state(&z), Err(StateError::Label));
     let file = ProofFile {
         kind: Kind::Recursive,
-        steps: 2,
         call,
         outcome,
-        plan: plan.to_numbers(),
-        proof: proof.to_bytes().unwrap(),
+        segments: vec![SegmentProof { plan: plan.to_numbers(), steps: 2, proof: proof.to_bytes().unwrap() }],
     };
     let error = refuse("an unfinished execution", &program, &file.encode(), &Expected::default());
     assert!(matches!(error, VerifyError::State(StateError::Label)), "{error}");
@@ -170,7 +181,148 @@ fn a_compressed_proof_verifies() {
     file.outcome.data[0] ^= 1;
     refuse("another outcome", &program, &file.encode(), &Expected::default());
     let mut file = proved.file;
-    let at = file.proof.len() / 3;
-    file.proof[at] ^= 4;
+    let proof = &mut file.segments[0].proof;
+    let at = proof.len() / 3;
+    proof[at] ^= 4;
     refuse("a changed byte", &program, &file.encode(), &Expected::default());
+}
+
+/// Two loops one after the other, with little in common.
+const PHASES: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u8 = iconst \
+     255\n v3: u8 = and v1, v2\n jump block1(v3, v1)\nblock1(v6: u8, v7: u256):\n v8: u1 = iszero v6\n brif v8, block2(v3, v7), \
+     block3\nblock3:\n v9: u1 = iconst 1\n v10: u8 = sub v6, v9\n v11: u256 = wadd v7, v1\n jump block1(v10, v11)\nblock2(v12: \
+     u8, v13: u256):\n v14: u1 = iszero v12\n brif v14, block4, block5\nblock5:\n v15: u1 = iconst 1\n v16: u8 = sub v12, v15\n \
+     v17: u256 = xor v13, v1\n v18: u256 = not v17\n jump block2(v16, v18)\nblock4:\n return_words 32, v13\n}\n";
+
+fn prove_phases(
+    program: &Arc<Program>,
+    first: u64,
+    keep: Option<Keep<'_>>,
+    stop_after: u64,
+) -> Result<Proved, CircuitError> {
+    let calldata = Word::from(first).to_be_bytes::<32>().to_vec();
+    let call = Call { calldata, ..Call::default() };
+    let trace = program.execute(&call).unwrap().trace;
+    let regions: Vec<_> = program.regions().regions.keys().collect();
+    let [entry, sum, mix, halt] = regions[..] else { panic!("four regions are expected, not {}", regions.len()) };
+    let plans = [(Plan::new([entry, sum, sum]), 1 + first + 1), (Plan::new([mix, mix, halt]), u64::MAX)];
+    let schedule = Schedule::chain(&plans, &trace, 100).unwrap();
+    assert_eq!(schedule.segments.len(), 2);
+    let mut folded = 0;
+    let mut progress = |at| {
+        if matches!(at, Progress::Folded { .. }) {
+            folded += 1;
+        }
+        if folded == stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let kind = Kind::Recursive;
+    let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep, progress: &mut progress };
+    prove(program, &schedule, &call, options)
+}
+
+#[test]
+fn segments_are_chained_and_none_is_swapped_dropped_or_repeated() {
+    let program = program(PHASES);
+    let proved = prove_phases(&program, 3, None, u64::MAX).unwrap();
+    let none = Expected::default();
+    let (statement, file) = verify(&proved.file.encode(), &program, &none, cache()).unwrap();
+    assert_eq!(statement, proved.statement);
+    assert_eq!((statement.steps, file.segments.len()), (proved.facts.steps, 2));
+    assert_eq!(proved.facts.segments, 2);
+
+    // Another execution of as many steps, to take segments from.
+    let other = prove_phases(&program, 4, None, u64::MAX).unwrap().file;
+    let alter = |what: &str, change: &dyn Fn(&mut Vec<SegmentProof>)| {
+        let mut file = proved.file.clone();
+        change(&mut file.segments);
+        assert_ne!(file, proved.file, "{what}: nothing was altered");
+        let error = refuse(what, &program, &file.encode(), &none);
+        assert!(matches!(error, VerifyError::Proof(_) | VerifyError::State(_)), "{what}: {error}");
+    };
+    alter("segments in the other order", &|segments| segments.reverse());
+    alter("without the first segment", &|segments| drop(segments.remove(0)));
+    alter("without the last segment", &|segments| drop(segments.pop()));
+    alter("with the first segment twice", &|segments| segments.insert(0, segments[0].clone()));
+    alter("with the last segment twice", &|segments| segments.push(segments[1].clone()));
+    alter("with the first segment again at the end", &|segments| segments.push(segments[0].clone()));
+    alter("with the first segment of another call", &|segments| segments[0] = other.segments[0].clone());
+    alter("with the last segment of another call", &|segments| segments[1] = other.segments[1].clone());
+    alter("with a step moved from one segment to the next", &|segments| {
+        segments[0].steps -= 1;
+        segments[1].steps += 1;
+    });
+    alter("with the plans exchanged", &|segments| {
+        let plan = segments[0].plan.clone();
+        segments[0].plan = std::mem::replace(&mut segments[1].plan, plan);
+    });
+    alter("with the proofs exchanged", &|segments| {
+        let proof = segments[0].proof.clone();
+        segments[0].proof = std::mem::replace(&mut segments[1].proof, proof);
+    });
+    for count in [0, 9] {
+        let mut file = proved.file.clone();
+        file.segments = vec![proved.file.segments[0].clone(); count];
+        let error = refuse("so many segments", &program, &file.encode(), &none);
+        assert!(matches!(error, VerifyError::Segments(found) if found == count), "{count}: {error}");
+    }
+}
+
+/// A proof that is ended after any step goes on from its checkpoint, and only from its own.
+#[test]
+fn a_proof_goes_on_from_its_checkpoint() {
+    let program = program(PHASES);
+    let whole = prove_phases(&program, 3, None, u64::MAX).unwrap();
+    let keep = |directory, resume| Some(Keep { directory, every: 1000, resume });
+    for after in 1..whole.facts.steps {
+        let folder = tempfile::tempdir().unwrap();
+        let ended = prove_phases(&program, 3, keep(folder.path(), false), after);
+        assert!(matches!(ended, Err(CircuitError::Interrupted)), "{ended:?}");
+        if after == 2 {
+            refuse_checkpoints(&program, folder.path());
+        }
+        let resumed = prove_phases(&program, 3, keep(folder.path(), true), u64::MAX).unwrap();
+        assert_eq!((resumed.facts.steps_resumed, &resumed.statement), (after, &whole.statement));
+        verify(&resumed.file.encode(), &program, &Expected::default(), cache()).unwrap();
+    }
+}
+
+fn refuse_checkpoints(program: &Arc<Program>, folder: &Path) {
+    let refused = |program: &Arc<Program>, first, resume| match prove_phases(
+        program,
+        first,
+        Some(Keep { directory: folder, every: 1, resume }),
+        u64::MAX,
+    ) {
+        Err(CircuitError::Checkpoint(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(refused(program, 3, false), CheckpointError::Unfinished));
+    assert!(matches!(refused(program, 4, true), CheckpointError::Statement));
+    let other = self::program(&PHASES.replace("xor v13, v1", "or v13, v1"));
+    assert!(matches!(refused(&other, 3, true), CheckpointError::Program));
+
+    let path = folder.join(zvm_backend_circuit::checkpoint::FILE_NAME);
+    let good = std::fs::read(&path).unwrap();
+    for len in [0, 4, 5, 70, good.len() / 2, good.len() - 1] {
+        std::fs::write(&path, &good[..len]).unwrap();
+        let error = refused(program, 3, true);
+        assert!(matches!(error, CheckpointError::Damaged | CheckpointError::File(_)), "{len} bytes: {error}");
+    }
+    // What is not an accident has its hash right, and is refused all the same.
+    let forge = |change: &dyn Fn(&mut Checkpoint)| {
+        let mut checkpoint = Checkpoint::decode(&good).unwrap();
+        change(&mut checkpoint);
+        std::fs::write(&path, checkpoint.encode()).unwrap();
+        assert!(matches!(refused(program, 3, true), CheckpointError::Inconsistent(_)));
+    };
+    forge(&|checkpoint| checkpoint.steps += 1);
+    forge(&|checkpoint| checkpoint.steps = u64::MAX);
+    forge(&|checkpoint| checkpoint.finished = 3);
+    forge(&|checkpoint| checkpoint.finished = u64::MAX);
+    forge(&|checkpoint| checkpoint.segments[0].plan = vec![(77, 1)]);
+    forge(&|checkpoint| {
+        let at = checkpoint.proof.len() / 2;
+        checkpoint.proof[at] ^= 1;
+    });
+    std::fs::write(&path, &good).unwrap();
 }

@@ -7,8 +7,9 @@ use ff::{Field, PrimeField};
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::gadgets::{Lc, Word, arith, limb_count};
 use zvm_backend_circuit::nova::{
-    Check, CompressedProof, CompressionKeys, Fr, Origin, Params, RecursiveProof, Step, check_step, prove,
+    Check, CompressedProof, CompressionKeys, Fr, Origin, Params, RecursiveProof, Step, prove,
 };
+use zvm_backend_circuit::witness::Recorded;
 use zvm_ir::Word as U256;
 
 /// `(a, b) → (b, a + b mod 2^256)` with both words in two limbs, and a hint that has to be zero.
@@ -54,9 +55,9 @@ const STEPS: usize = 3;
 fn folded(params: &Params<Fibonacci>) -> RecursiveProof<Fibonacci> {
     let steps = (0..STEPS).map(|_| Ok(Fibonacci::default()));
     let mut seen = Vec::new();
-    let proof = prove(params, steps, &start(), Check::EachStep, |proof| {
+    let proof = prove(params, None, steps, &start(), Check::EachStep, |proof| {
         seen.push(proof.steps());
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     })
     .unwrap();
     assert_eq!(seen, [1, 2, 3]);
@@ -144,8 +145,33 @@ fn compression(params: &Params<Fibonacci>, proof: &RecursiveProof<Fibonacci>) {
 #[test]
 fn an_unsatisfied_step_is_named_before_it_is_folded() {
     let faulty = Fibonacci { faulty: true };
-    let error = check_step(&faulty, &start()).unwrap_err();
+    let recorded = Recorded::new(&faulty).unwrap();
+    let error = recorded.witness(&faulty, &start(), Check::EachStep).unwrap_err();
     assert!(error.to_string().contains("`0x09 no fault`"), "{error}");
+}
+
+/// A step that does not hold ends proving with its name; a witness of another state is refused, and leaves the proof as it was.
+#[test]
+fn a_proof_takes_only_witnesses_of_its_state() {
+    let step = Fibonacci::default();
+    let params = Params::setup(&step).unwrap();
+    let mut steps = vec![Ok(step.clone()), Ok(step.clone())];
+    let mut seen = 0;
+    let mut count = |proof: &RecursiveProof<Fibonacci>| {
+        seen = proof.steps();
+        Ok(ControlFlow::Continue(()))
+    };
+    let mut proof = prove(&params, None, steps.drain(..), &start(), Check::EachStep, &mut count).unwrap();
+    let recorded = params.recorded(&step).unwrap();
+    let earlier = recorded.witness(&step, &start(), Check::EachStep).unwrap();
+    assert!(matches!(proof.extend_with(&params, &step, earlier), Err(CircuitError::Proving(_))));
+    assert_eq!(proof.verify(&params, 2, &start()).unwrap(), after(2));
+
+    // On from what is folded, and no further than the step that does not hold.
+    steps.extend([Ok(step.clone()), Ok(Fibonacci { faulty: true }), Ok(step)]);
+    let error = prove(&params, Some(proof), steps, &start(), Check::EachStep, &mut count).unwrap_err();
+    assert!(error.to_string().contains("`0x09 no fault`"), "{error}");
+    assert_eq!(seen, 3);
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn a_file_has_the_root_of_the_tree_in_memory() {
     let mut memory = Tree::new(Memory::<Fr>::default()).unwrap();
     for round in 0..6 {
         let writes = writes(round * 3..round * 9 + 5);
-        let mut list: Vec<(Fr, U256)> = writes.iter().map(|(address, place, value)| (place.key(address), *value)).collect();
+        let mut list: Vec<(Fr, U256)> =
+            writes.iter().map(|(address, place, value)| (place.key(address), *value)).collect();
         list.sort_by_key(|(key, _)| zvm_backend_circuit::field::to_u256(key));
         // The same witnesses too.
         assert_eq!(file.touch(&writes).unwrap(), walk(&mut memory, &list).unwrap());
@@ -264,7 +265,8 @@ fn proofs_of_slots() {
         storage.write(&writes(40..45)).unwrap();
         let root = storage.root().unwrap();
         for (address, place, value) in writes(0..60) {
-            let expected = if place.slot() == U256::ZERO { U256::ZERO } else { storage.value(&address, &place).unwrap() };
+            let expected =
+                if place.slot() == U256::ZERO { U256::ZERO } else { storage.value(&address, &place).unwrap() };
             assert!(expected == value || expected.is_zero());
             let proof = storage.prove(&address, &place).unwrap();
             assert_eq!(proof.verify(&root, &address, &place), Ok(expected));

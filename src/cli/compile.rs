@@ -15,16 +15,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use zvm::artifact::{self, Estimate};
 use zvm::creation::creation;
-use zvm::{Error, Program as Loaded, artifact};
-use zvm_backend_circuit::plan::Plan;
+use zvm::input::read_file;
+use zvm::{Error, Program as Loaded, call};
 use zvm_backend_circuit::program::Program as Circuit;
-use zvm_backend_circuit::prover::TARGET_ROWS;
 use zvm_backend_circuit::table::{SlotRow, Table};
 use zvm_backend_evm::{Fork, Lowered, Optimize, Options as LowerOptions, check};
+use zvm_ir::Env;
 
-use super::output::{Output, grouped, write_file};
-use super::{Answer, Failure, Program, contract};
+use super::output::{Output, count, grouped, write_file};
+use super::size::Size;
+use super::{Answer, Failure, Program, contract, json as shapes};
 
 /// Arguments of `compile`.
 #[derive(Debug, Args)]
@@ -34,6 +36,11 @@ pub(crate) struct Compile {
     /// The folder to write; made if it does not exist.
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
+    /// Choose the slots of a step for calls like those of this JSON list; otherwise they follow the program's loops.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<String>,
+    #[command(flatten)]
+    size: Size,
     #[command(flatten)]
     lowering: Lowering,
 }
@@ -104,13 +111,19 @@ impl Compile {
             lowered.append(metadata);
         }
         let deploys = match contract(&input) {
-            Some(contract) => creation(contract, &lowered, &options).and_then(|code| {
-                code.map(|code| self.lowering.checked(code)).transpose()
-            }),
+            Some(contract) => creation(contract, &lowered, &options)
+                .and_then(|code| code.map(|code| self.lowering.checked(code)).transpose()),
             None => Ok(None),
         };
         let circuit = program.circuit().map_err(about)?;
-        let plan = Plan::default_for(&circuit, TARGET_ROWS);
+        let calls = match &self.profile {
+            None => Vec::new(),
+            Some(path) => {
+                let abi = contract(&input).and_then(|contract| contract.abi.as_ref());
+                call::parse_list(path, &read_file(path)?, &Env::default(), abi)?
+            }
+        };
+        let (plan, estimate) = artifact::plan(&circuit, &calls, self.size.limits()).map_err(about)?;
         let file = artifact::of(&circuit, &plan);
         let table = Table::new(&circuit, &plan);
 
@@ -143,6 +156,16 @@ impl Compile {
             grouped(table.rows_per_step),
             table.arity
         );
+        if let Some(Estimate { simulation, seconds, memory_bytes }) = &estimate {
+            let _ = writeln!(
+                text,
+                "profile   {} in {} steps, {:.1} % of the rows in slots that run; about {seconds:.0} CPU seconds and {} MB",
+                count(calls.len(), "call"),
+                grouped(simulation.steps),
+                100.0 * simulation.utilisation(),
+                grouped(memory_bytes >> 20)
+            );
+        }
         let _ = writeln!(text, "digest    {:#066x}", table.digest);
         let _ = writeln!(text, "written   {}", folder.display());
         for exit in circuit.unprovable() {
@@ -159,6 +182,7 @@ impl Compile {
                 "slots": slots(&table),
                 "arity": table.arity,
                 "digest": format!("{:#066x}", table.digest),
+                "profile": estimate.as_ref().map(estimated),
             })
         })?;
         Ok(Answer::Yes)
@@ -204,6 +228,18 @@ fn source_map(lowered: &Lowered) -> Value {
         "map": pairs(&lowered.source_map),
         "immutables": pairs(&lowered.immutables),
         "data": data.collect::<Value>(),
+    })
+}
+
+/// What is expected of the plan on the calls it was chosen for.
+fn estimated(estimate: &Estimate) -> Value {
+    let Estimate { simulation, seconds, memory_bytes } = estimate;
+    json!({
+        "steps": shapes::number(simulation.steps),
+        "rows_total": shapes::number(simulation.rows),
+        "rows_run": shapes::number(simulation.rows_run),
+        "cpu_seconds": seconds,
+        "memory_bytes": shapes::number(*memory_bytes),
     })
 }
 

@@ -3,6 +3,7 @@
 mod short;
 
 use std::fmt::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -10,11 +11,12 @@ use serde_json::{Value, json};
 use zvm::artifact::{self, Kind, Proved, Statement};
 use zvm::call::{Call, explain};
 use zvm::{Error, Input, Program as Loaded};
-use zvm_backend_circuit::prover::TARGET_ROWS;
 use zvm_ir::Outcome;
 
+use super::interrupt::Interrupts;
 use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
+use super::size::Size;
 use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes};
 
 /// Arguments of `prove`.
@@ -36,9 +38,17 @@ pub(crate) struct Prove {
     /// Leave the recursive proof as it is: large, but done at once.
     #[arg(long)]
     recursive: bool,
-    /// How many rows a step should have; more need more memory and fewer steps.
-    #[arg(long, value_name = "ROWS", default_value_t = TARGET_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
-    rows_per_step: u64,
+    #[command(flatten)]
+    size: Size,
+    /// Keep what is folded in this folder, to go on with `--resume` after an interruption or a crash.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// How many steps there are between two checkpoints.
+    #[arg(long, value_name = "STEPS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_every: u64,
+    /// Go on from the checkpoint, if there is one.
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
     #[command(flatten)]
     cache: Cache,
 }
@@ -65,14 +75,26 @@ impl Prove {
         let kind = if self.recursive { Kind::Recursive } else { Kind::Compressed };
         let bar = Bar::new(output);
         let cache = self.cache.folder();
-        let mut progress = |at| bar.show(at);
-        let options =
-            artifact::Options { kind, cache: cache.as_deref(), rows: self.rows_per_step, progress: &mut progress };
+        let interrupts = Interrupts::watch(output);
+        let mut progress = |at| match interrupts.flow(at) {
+            ControlFlow::Continue(()) => bar.show(at),
+            end => end,
+        };
+        let keep = self.checkpoint.as_deref().map(|directory| artifact::Keep {
+            directory,
+            every: self.checkpoint_every,
+            resume: self.resume,
+        });
+        let limits = self.size.limits();
+        let options = artifact::Options { kind, cache: cache.as_deref(), limits, keep, progress: &mut progress };
         let proved = artifact::prove(&program, call, options);
         bar.finish();
         let proved = proved.map_err(|error| Failure::about(error, &input))?;
         let bytes = proved.file.encode();
         write_file(&self.output, &bytes)?;
+        if let Some(directory) = &self.checkpoint {
+            artifact::discard_checkpoint(directory)?;
+        }
         let text = self.text(&proved, call, &input, bytes.len());
         output.either(&text, || self.document(&proved))?;
         Ok(Answer::Yes)
@@ -84,13 +106,20 @@ impl Prove {
         out += &statement_text(&proved.statement);
         let _ = writeln!(
             out,
-            "work      {} × {} rows, and {} of Nova's own per step; {:.1} CPU seconds, {} MB",
+            "work      {} × {} rows, {:.1} % in slots that run, and {} of Nova's own per step; {:.1} CPU seconds, {} MB",
             grouped(facts.steps),
             grouped(facts.rows_per_step),
+            100.0 * facts.rows_run as f64 / facts.rows_predicted.max(1) as f64,
             grouped(facts.nova_rows_primary + facts.nova_rows_secondary),
             facts.cpu_seconds,
             grouped(facts.peak_memory_bytes >> 20)
         );
+        if facts.segments > 1 {
+            let _ = writeln!(out, "segments  {}, each with steps of its own", facts.segments);
+        }
+        if facts.steps_resumed > 0 {
+            let _ = writeln!(out, "resumed   after {} steps", grouped(facts.steps_resumed));
+        }
         let kind = proved.file.kind.name();
         let _ = writeln!(out, "written   {} ({kind}, {} bytes)", self.output.display(), grouped(len as u64));
         out
@@ -105,6 +134,10 @@ impl Prove {
             "steps": shapes::number(facts.steps),
             "rows_per_step": shapes::number(facts.rows_per_step),
             "rows_total": shapes::number(facts.rows_total),
+            "rows_predicted": shapes::number(facts.rows_predicted),
+            "rows_run": shapes::number(facts.rows_run),
+            "segments": shapes::number(facts.segments),
+            "steps_resumed": shapes::number(facts.steps_resumed),
             "nova_rows_primary": shapes::number(facts.nova_rows_primary),
             "nova_rows_secondary": shapes::number(facts.nova_rows_secondary),
             "iterations_hot": shapes::number(facts.iterations_hot),

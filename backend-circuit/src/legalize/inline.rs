@@ -1,7 +1,8 @@
 //! `inline-all`: one function without calls.
 //!
 //! Does: copies every callee that is not recursive into its caller, as long as the result has at most `budget`
-//! instructions; a call that stays is left in place.
+//! instructions; a call that stays is left in place. A large function that would be copied several times is copied once, and
+//! shared by its calls ([`share`]).
 //! Requires: a verified module. Ensures: one function; calls only of recursive functions or past the budget.
 //! Preserves: equality of `Outcome`.
 //!
@@ -14,22 +15,46 @@
 //! func @twice(u64) -> u64 {                   v3: u65 = add v2, v2 …
 //! ```
 
+mod share;
+
 use std::collections::BTreeMap;
 
 use zvm_ir::cfg::CallGraph;
-use zvm_ir::{Block, BlockCall, Function, Imm, Inst, InstData, Module, Opcode, Type, Value, ValueDef};
+use zvm_ir::{Block, BlockCall, Func, Function, Imm, Inst, InstData, Module, Opcode, Type, Value, ValueDef};
 
-/// The entry function of `module` with all calls inlined that can be. `None` if the module has no entry.
-pub(super) fn run(module: &Module, budget: usize) -> Option<Function> {
-    let entry = &module.funcs[module.entry?];
+use super::support::{Support, support};
+use crate::costs::{Costs, Operand};
+use crate::error::CircuitError;
+use share::Body;
+
+/// A function of this many rows is not copied to each of its calls: a plan would need slots of each copy, and what calls share costs
+/// less than a hundredth of it.
+pub const SHARED_ROWS: u64 = 1 << 14;
+
+/// The entry function of `module` with all calls inlined that can be. Functions of at least `shared_rows` rows are shared by
+/// their calls.
+///
+/// # Errors
+/// `NoEntry` if the module has no entry.
+pub(super) fn run(module: &Module, budget: usize, shared_rows: u64) -> Result<Function, CircuitError> {
+    let main = module.entry.ok_or(CircuitError::NoEntry)?;
+    let entry = &module.funcs[main];
     let graph = CallGraph::new(module);
     let mut out = Function::new(entry.name.clone());
-    let first = copy(entry, &mut out).first().copied()?;
+    let first = copy(entry, &mut out).first().copied();
     let mut size = count(entry);
+    let mut shared = Vec::new();
+    for callee in to_share(module, &graph, main, shared_rows)? {
+        size += count(&module.funcs[callee]);
+        shared.push(Body { callee, blocks: copy(&module.funcs[callee], &mut out) });
+    }
+    let is_shared = |callee: Func| shared.iter().any(|body| body.callee == callee);
     let mut work: Vec<Block> = out.layout.iter().rev().copied().collect();
     while let Some(block) = work.pop() {
         let call = out.blocks[block].insts.iter().position(|&inst| match out.insts[inst].imm {
-            Imm::Func(callee) if out.insts[inst].opcode == Opcode::Call && !graph.is_recursive(callee) => {
+            Imm::Func(callee)
+                if out.insts[inst].opcode == Opcode::Call && !graph.is_recursive(callee) && !is_shared(callee) =>
+            {
                 size + count(&module.funcs[callee]) <= budget
             }
             _ => false,
@@ -41,8 +66,78 @@ pub(super) fn run(module: &Module, budget: usize) -> Option<Function> {
         size += count(callee);
         work.extend(splice(&mut out, block, at, inst, callee).into_iter().rev());
     }
-    debug_assert_eq!(out.layout.first(), Some(&first));
-    Some(out)
+    debug_assert_eq!(out.layout.first().copied(), first);
+    share::run(&mut out, &shared);
+    Ok(out)
+}
+
+/// The rows of a hash, whatever its length: one is reason enough to share what holds it.
+const HASH_ROWS: u64 = 1 << 17;
+
+/// The rows of a function's gadgets, about: nothing is known of operands but their types.
+fn own_rows(func: &Function, costs: &mut Costs) -> Result<u64, CircuitError> {
+    let mut rows = 0u64;
+    for (_, inst) in func.insts_in_order() {
+        let data = &func.insts[inst];
+        let Some(result) = data.result() else { continue };
+        if support(data.opcode) != Support::Gadget || matches!(data.opcode, Opcode::Iconst | Opcode::Zext) {
+            continue;
+        }
+        let own = match data.opcode {
+            Opcode::KeccakWords => HASH_ROWS,
+            opcode => {
+                let operand = |&value: &Value| match func.constant(value) {
+                    Some(word) => Operand::Constant(func.ty(value).bits(), word & func.ty(value).max_value()),
+                    None => Operand::Typed(func.ty(value).bits()),
+                };
+                costs.rows(opcode, data.imm, data.args.iter().map(operand).collect(), func.ty(result))?
+            }
+        };
+        rows = rows.saturating_add(own);
+    }
+    Ok(rows)
+}
+
+/// The functions that are shared, callers before callees: those of many rows that inlining would copy more than once.
+fn to_share(module: &Module, graph: &CallGraph, main: Func, shared_rows: u64) -> Result<Vec<Func>, CircuitError> {
+    if graph.components().iter().flatten().all(|&func| graph.call_sites(func) < 2) {
+        return Ok(Vec::new());
+    }
+    let mut costs = Costs::default();
+    let mut rows: BTreeMap<Func, u64> = BTreeMap::new();
+    // How often each function is called, by others in the order in which they are written.
+    let mut calls: BTreeMap<Func, BTreeMap<Func, u64>> = BTreeMap::new();
+    for func in graph.components().iter().flatten().copied() {
+        let function = &module.funcs[func];
+        let mut callees: BTreeMap<Func, u64> = BTreeMap::new();
+        for (_, inst) in function.insts_in_order() {
+            if let (Opcode::Call, Imm::Func(callee)) = (function.insts[inst].opcode, function.insts[inst].imm) {
+                *callees.entry(callee).or_insert(0) += 1;
+            }
+        }
+        let own = own_rows(function, &mut costs)?;
+        let inner = callees.iter().map(|(callee, &count)| rows.get(callee).copied().unwrap_or(0).saturating_mul(count));
+        rows.insert(func, inner.fold(own, u64::saturating_add));
+        calls.insert(func, callees);
+    }
+    let mut copies: BTreeMap<Func, u64> = BTreeMap::from([(main, 1)]);
+    let mut shared = Vec::new();
+    for func in graph.components().iter().rev().flatten().copied() {
+        let mut own = copies.get(&func).copied().unwrap_or(0);
+        if own > 1
+            && func != main
+            && !graph.is_recursive(func)
+            && rows.get(&func).is_some_and(|&rows| rows >= shared_rows)
+        {
+            shared.push(func);
+            own = 1;
+        }
+        for (&callee, &count) in calls.get(&func).into_iter().flatten() {
+            let entry = copies.entry(callee).or_insert(0);
+            *entry = entry.saturating_add(count.saturating_mul(own));
+        }
+    }
+    Ok(shared)
 }
 
 fn count(func: &Function) -> usize {

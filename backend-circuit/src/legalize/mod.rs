@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use cranelift_entity::{EntityRef, SecondaryMap};
 use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
 
+pub use inline::SHARED_ROWS;
 pub use support::{Reason, Support, Unprovable, support};
 
 use crate::error::CircuitError;
@@ -51,7 +52,15 @@ pub struct Legalized {
 /// # Errors
 /// [`CircuitError::NoEntry`] for a module without entry function.
 pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
-    let mut func = inline::run(module, MAX_INSTS).ok_or(CircuitError::NoEntry)?;
+    legalize_sharing(module, SHARED_ROWS)
+}
+
+/// As [`legalize`], where functions of at least `shared_rows` rows are shared by their calls.
+///
+/// # Errors
+/// As [`legalize`].
+pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, CircuitError> {
+    let mut func = inline::run(module, MAX_INSTS, shared_rows)?;
     bounds::branch(&mut func);
     prune::order(&mut func);
     exits::drop_unseen_writes(&mut func);

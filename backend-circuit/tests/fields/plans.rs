@@ -1,16 +1,24 @@
 //! Any plan proves any execution: random programs under random plans, each step's rows checked, idle slots included, and
 //! the states chained as folding chains them.
 
+use std::sync::Arc;
+
 use crate::random::{Generator, Rng};
 use cranelift_entity::EntityRef;
 use zvm_backend_circuit::check::run_steps;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::lower::LABEL;
+use zvm_backend_circuit::nova::{Check, Fr};
 use zvm_backend_circuit::plan::Plan;
+use zvm_backend_circuit::planner::{self, Limits, Model};
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
+use zvm_backend_circuit::schedule::{Schedule, Segment, simulate};
 use zvm_backend_circuit::statement;
+use zvm_backend_circuit::step::StepCircuit;
+use zvm_backend_circuit::witness::Recorded;
+use zvm_ir::Word;
 
 use super::Fr;
 
@@ -81,5 +89,112 @@ fn labels_stay_inside_the_program() {
     for state in run_steps(&program, &plan, &call, start, 10_000).unwrap() {
         let known = (0..=program.regions().regions.len() as u64).any(|label| state[LABEL] == label.into());
         assert!(known, "{:?}", state[LABEL]);
+    }
+}
+
+/// Folds nothing: checks that each step of each segment is satisfied, idle slots included, and chains the states as a verifier does.
+fn mock_fold(program: &Program, schedule: &Schedule, call: &Call) -> Result<Vec<Fr>, CircuitError> {
+    let mut z = statement::initial_state(program, call);
+    for Segment { plan, steps } in &schedule.segments {
+        let circuit =
+            StepCircuit { program: Arc::new(program.clone()), plan: plan.clone(), call: Some(Arc::new(call.clone())) };
+        let recorded = Recorded::new(&circuit)?;
+        for _ in 0..*steps {
+            let witness = recorded.witness(&circuit, &z, Check::EachStep)?;
+            assert_eq!(witness.before(), z);
+            z = witness.after().to_vec();
+        }
+    }
+    Ok(z)
+}
+
+/// Random chains of random plans, and the planner's own: the simulator says how many steps there are, what runs of them, and that
+/// is what happens.
+#[test]
+fn any_schedule_proves_any_execution() {
+    let (mut several, mut planned) = (0, 0);
+    for seed in 500..530 {
+        let mut generator = Generator::new(seed);
+        let module = generator.module();
+        let program = Program::compile(&module).unwrap();
+        let call = Call { calldata: generator.calldata(), ..Call::default() };
+        let execution = match program.execute(&call) {
+            Ok(execution) => execution,
+            Err(CircuitError::Unprovable(_)) => continue,
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        let trace = &execution.trace;
+        let mut cuts: Vec<u64> = (0..3).map(|_| generator.rng.below(trace.len() as usize) as u64).collect();
+        cuts.sort_unstable();
+        let plans: Vec<(Plan, u64)> =
+            cuts.iter().map(|&until| (random_plan(&program, &mut generator.rng), until)).collect();
+        let random = Schedule::chain(&plans, trace, 10_000).unwrap();
+        several += usize::from(random.segments.len() > 1);
+        let limits = Limits { rows_per_step: generator.rng.chance(50).then_some(3_000), ..Limits::default() };
+        let (chosen, estimate) = planner::schedule(&program, trace, limits).unwrap();
+        assert_eq!(estimate.simulation, simulate(&chosen, trace, program.rows()).unwrap());
+        planned += estimate.simulation.steps;
+        for schedule in [random, chosen] {
+            let simulation = simulate(&schedule, trace, program.rows()).unwrap();
+            assert_eq!(simulation.steps, schedule.steps(), "seed {seed}");
+            assert_eq!(simulation.slots_run, trace.len(), "seed {seed}: each region of the trace runs once");
+            assert_eq!(simulation.rows, schedule.rows(program.rows()), "seed {seed}");
+            let end = mock_fold(&program, &schedule, &call)
+                .unwrap_or_else(|error| panic!("seed {seed}, {schedule:?}: {error}\n{module}"));
+            statement::check_final_state(&program, &call, &execution.outcome, &end).unwrap();
+            // A step less is not enough.
+            let mut shorter = schedule.clone();
+            shorter.segments.last_mut().unwrap().steps -= 1;
+            assert!(matches!(simulate(&shorter, trace, program.rows()), Err(CircuitError::PlanLacks(_))));
+            let end = mock_fold(&program, &shorter, &call).unwrap();
+            assert!(statement::check_final_state(&program, &call, &execution.outcome, &end).is_err(), "seed {seed}");
+        }
+    }
+    assert!(several > 5 && planned > 20, "{several} chains of several segments, {planned} steps planned");
+}
+
+/// Two loops one after the other, with nothing in common: one plan would idle half of the time.
+const PHASES: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u16 = iconst \
+     65535\n v3: u16 = and v1, v2\n jump block1(v3, v1)\nblock1(v6: u16, v7: u256):\n v8: u1 = iszero v6\n brif v8, block2(v3, v7), \
+     block3\nblock3:\n v9: u1 = iconst 1\n v10: u16 = sub v6, v9\n v11: u256 = wmul v7, v1\n jump block1(v10, v11)\nblock2(v12: \
+     u16, v13: u256):\n v14: u1 = iszero v12\n brif v14, block4, block5\nblock5:\n v15: u1 = iconst 1\n v16: u16 = sub v12, v15\n \
+     v17: u256 = udiv v13, v1\n v18: u256 = not v17\n jump block2(v16, v18)\nblock4:\n return_words 32, v13\n}\n";
+
+#[test]
+fn phases_get_segments_of_their_own() {
+    let program = Program::compile(&zvm_ir::parse(PHASES).unwrap()).unwrap();
+    let call = |count: u64| Call { calldata: Word::from(count).to_be_bytes::<32>().to_vec(), ..Call::default() };
+    let long = program.execute(&call(30_000)).unwrap().trace;
+    let (schedule, estimate) = planner::schedule(&program, &long, Limits::default()).unwrap();
+    assert_eq!(schedule.segments.len(), 2, "{schedule:?}");
+    assert!(estimate.simulation.utilisation() > 0.95, "{estimate:?}");
+    let (_, whole) = planner::plan(&program, &[long], Limits::default()).unwrap();
+    assert!(whole.simulation.utilisation() < 0.8, "{whole:?}");
+    // What is done in a step or two is not cut.
+    let short = program.execute(&call(20)).unwrap().trace;
+    let (schedule, _) = planner::schedule(&program, &short, Limits::default()).unwrap();
+    assert_eq!((schedule.segments.len(), schedule.steps()), (1, 1), "{schedule:?}");
+}
+
+/// A stated budget bounds the steps; the same trace gives the same plan.
+#[test]
+fn plans_keep_to_their_limits_and_are_the_same_each_time() {
+    let program = Program::compile(&zvm_ir::parse(PHASES).unwrap()).unwrap();
+    let call = Call { calldata: Word::from(5_000).to_be_bytes::<32>().to_vec(), ..Call::default() };
+    let trace = program.execute(&call).unwrap().trace;
+    let model = Model::default();
+    for memory_bytes in [256 << 20, 512 << 20, 1 << 30, 4 << 30] {
+        let limits = Limits { memory_bytes, rows_per_step: None };
+        let (schedule, estimate) = planner::schedule(&program, &trace, limits).unwrap();
+        assert!(estimate.memory_bytes <= memory_bytes, "{estimate:?}");
+        for segment in &schedule.segments {
+            assert!(model.memory(segment.plan.rows(program.rows())) <= memory_bytes);
+        }
+        assert_eq!(planner::schedule(&program, &trace, limits).unwrap(), (schedule, estimate));
+    }
+    let limits = Limits { rows_per_step: Some(20_000), ..Limits::default() };
+    let (schedule, _) = planner::schedule(&program, &trace, limits).unwrap();
+    for segment in &schedule.segments {
+        assert!(segment.plan.rows(program.rows()) <= 20_000 + 2_000, "{}", segment.plan.rows(program.rows()));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 use zvm::artifact::{self, Origin};
 use zvm::{Error, Program as Loaded};
+use zvm_backend_circuit::groth16;
 use zvm_backend_circuit::short::source;
 
 use super::{Prove, outcome_text, statement_json, statement_text};
@@ -44,19 +45,15 @@ impl Prove {
             grouped(facts.peak_memory_bytes >> 20)
         );
         let _ = writeln!(text, "keys      {}", origin_text(origin));
-        let _ = writeln!(
-            text,
-            "written   {} (groth16, a proof of {} bytes)",
-            self.output.display(),
-            proved.file.proof.len()
-        );
+        let _ =
+            writeln!(text, "written   {} (groth16, a proof of {} bytes)", self.output.display(), groth16::PROOF_BYTES);
         output.either(&text, || {
             json!({
                 "proof": self.output.display().to_string(),
                 "system": "groth16",
                 "kind": proved.file.kind.name(),
                 "keys": origin.name(),
-                "proof_bytes": proved.file.proof.len(),
+                "proof_bytes": groth16::PROOF_BYTES,
                 "steps": shapes::number(facts.steps),
                 "rows_per_step": shapes::number(facts.rows_per_step),
                 "rows_total": shapes::number(facts.rows_total),

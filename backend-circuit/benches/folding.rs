@@ -1,0 +1,238 @@
+//! What proving costs beside nova-snark itself, and what Nova's recursion costs beside the program.
+//!
+//! Three provers fold in one process, taking turns, each the same number of steps:
+//!
+//! | prover | folds |
+//! |---|---|
+//! | ours | the benchmark loop, with witnesses made from the program and every row checked before it is folded |
+//! | raw | the same rows on the same values, which lie ready in a slice: nova-snark's own API and nothing else |
+//! | empty | a step without rows that passes the same state on: what Nova's recursion costs |
+//!
+//! Parameters and compression are measured for ours, once. The peak of memory is that of the whole process, with the parameters of all
+//! three; `zvm prove` tells that of proving alone.
+//!
+//! The overhead is CPU time of ours by that of raw; the recursion's share is CPU time of empty by that of ours. CPU time is that
+//! of all threads, as the system counts it.
+//!
+//! ```text
+//! cargo bench -p zvm-backend-circuit --bench folding                   steps of 2^14, 2^16 and 2^18 rows
+//! cargo bench -p zvm-backend-circuit --bench folding -- 65536 8        one size, so many steps of each prover
+//! ```
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use core::ops::ControlFlow;
+use nova_snark::frontend::num::AllocatedNum;
+use nova_snark::frontend::{ConstraintSystem, LinearCombination, SynthesisError, Variable};
+use nova_snark::nova::{PublicParams, RecursiveSNARK};
+use nova_snark::provider::ipa_pc::EvaluationEngine;
+use nova_snark::provider::{Bn256EngineIPA, GrumpkinEngine};
+use nova_snark::spartan::snark::RelaxedR1CSSNARK;
+use nova_snark::traits::circuit::StepCircuit;
+use nova_snark::traits::snark::RelaxedR1CSSNARKTrait;
+use zvm_backend_circuit::error::CircuitError;
+use zvm_backend_circuit::execute::Call;
+use zvm_backend_circuit::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, prove};
+use zvm_backend_circuit::plan::Plan;
+use zvm_backend_circuit::program::Program;
+use zvm_backend_circuit::step::StepCircuit as Step;
+use zvm_backend_circuit::witness::{Recorded, Witness};
+use zvm_backend_circuit::{statement, usage};
+use zvm_ir::Word;
+
+type E1 = Bn256EngineIPA;
+type E2 = GrumpkinEngine;
+type S1 = RelaxedR1CSSNARK<E1, EvaluationEngine<E1>>;
+type S2 = RelaxedR1CSSNARK<E2, EvaluationEngine<E2>>;
+
+/// The public benchmark `fibonacci-calldata` as the optimiser leaves it.
+const FIBONACCI: &str = include_str!("../tests/programs/fibonacci.zvm");
+
+/// Rows from data, values from a slice.
+#[derive(Clone)]
+struct Raw {
+    rows: Arc<Recorded<Fr>>,
+    witness: Option<Arc<Witness<Fr>>>,
+}
+
+impl StepCircuit<Fr> for Raw {
+    fn arity(&self) -> usize {
+        self.rows.outputs().len()
+    }
+
+    fn synthesize<CS: ConstraintSystem<Fr>>(
+        &self,
+        cs: &mut CS,
+        z: &[AllocatedNum<Fr>],
+    ) -> Result<Vec<AllocatedNum<Fr>>, SynthesisError> {
+        let system = self.rows.system();
+        let mut wires: Vec<(Variable, Option<Fr>)> = vec![(CS::one(), Some(Fr::from(1)))];
+        wires.extend(z.iter().map(|num| (num.get_variable(), num.get_value())));
+        let mut nums = Vec::with_capacity(system.aux());
+        for index in 0..system.aux() {
+            let value = self.witness.as_ref().map(|witness| witness.private()[index]);
+            let num = AllocatedNum::alloc(cs.namespace(|| ""), || value.ok_or(SynthesisError::AssignmentMissing))?;
+            nums.push(num);
+        }
+        if !cs.is_witness_generator() {
+            wires.extend(nums.iter().map(|num| (num.get_variable(), None)));
+            for row in 0..system.rows() {
+                let side = |side: usize| {
+                    let mut lc = LinearCombination::zero();
+                    system.for_each_term(row, side, |wire, coefficient| {
+                        lc = std::mem::take(&mut lc) + (coefficient, wires[wire].0);
+                    });
+                    lc
+                };
+                cs.enforce(|| "", |_| side(0), |_| side(1), |_| side(2));
+            }
+        }
+        let output = |&wire: &usize| match wire.checked_sub(system.inputs()) {
+            Some(aux) => nums[aux].clone(),
+            None => z[wire - 1].clone(),
+        };
+        Ok(self.rows.outputs().iter().map(output).collect())
+    }
+}
+
+/// Passes the state on.
+#[derive(Clone)]
+struct Empty(usize);
+
+impl StepCircuit<Fr> for Empty {
+    fn arity(&self) -> usize {
+        self.0
+    }
+
+    fn synthesize<CS: ConstraintSystem<Fr>>(
+        &self,
+        _: &mut CS,
+        z: &[AllocatedNum<Fr>],
+    ) -> Result<Vec<AllocatedNum<Fr>>, SynthesisError> {
+        Ok(z.to_vec())
+    }
+}
+
+fn library<C: StepCircuit<Fr>>(circuit: &C) -> PublicParams<E1, E2, C> {
+    PublicParams::setup(circuit, &*S1::ck_floor(), &*S2::ck_floor()).expect("the circuit is set up")
+}
+
+fn cpu() -> f64 {
+    usage::cpu_seconds().expect("the system tells the CPU time")
+}
+
+/// CPU seconds.
+struct Times {
+    /// Per step.
+    ours: f64,
+    /// Per step.
+    raw: f64,
+    /// Per step.
+    empty: f64,
+    /// Of making the parameters of our circuit.
+    setup: f64,
+    /// Of compressing our proof, keys included.
+    compression: f64,
+}
+
+fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u64, Times), CircuitError> {
+    let slots = (rows / program.rows()[program.regions().regions.keys().nth(1).expect("a loop")]) as usize;
+    let call = Call { calldata: Word::from(slots * (steps + 2)).to_be_bytes::<32>().to_vec(), ..Call::default() };
+    let execution = program.execute(&call)?;
+    let plan = Arc::new(Plan::from_trace(program, &execution.trace, rows, 0));
+    let step = Step { program: Arc::clone(program), plan, call: Some(Arc::new(call.clone())) };
+    let z0 = statement::initial_state(program, &call);
+
+    let start = cpu();
+    let params = Params::setup(&step)?;
+    let setup = cpu() - start;
+    let facts = params.facts();
+    let recorded = Arc::new(Recorded::new(&step)?);
+    let mut z = z0.clone();
+    let mut witnesses = Vec::new();
+    for _ in 0..steps {
+        let witness = recorded.witness(&step, &z, Check::EachStep)?;
+        z = witness.after().to_vec();
+        witnesses.push(Arc::new(witness));
+    }
+    let at = |witness: &Arc<Witness<Fr>>| Raw { rows: Arc::clone(&recorded), witness: Some(Arc::clone(witness)) };
+    let raw_params = library(&Raw { rows: Arc::clone(&recorded), witness: None });
+    assert_eq!(raw_params.num_constraints().0, facts.primary_rows, "the raw circuit has other rows");
+    let empty = Empty(z0.len());
+    let empty_params = library(&empty);
+
+    // The first step of each builds tables that later ones use, so it is not measured.
+    let mut times = Times { ours: 0.0, raw: 0.0, empty: 0.0, setup, compression: 0.0 };
+    {
+        let mut raw = RecursiveSNARK::new(&raw_params, &at(&witnesses[0]), &z0).expect("folds");
+        raw.prove_step(&raw_params, &at(&witnesses[0])).expect("folds");
+        raw.prove_step(&raw_params, &at(&witnesses[1])).expect("folds");
+        let start = cpu();
+        for witness in &witnesses[2..] {
+            raw.prove_step(&raw_params, &at(witness)).expect("folds");
+        }
+        times.raw = cpu() - start;
+        assert_eq!(raw.outputs(), z, "the raw prover ends elsewhere");
+    }
+    {
+        let mut start = 0.0;
+        let proof = prove(&params, None, (0..steps).map(|_| Ok(step.clone())), &z0, Check::EachStep, |proof| {
+            if proof.steps() == 2 {
+                start = cpu();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        times.ours = cpu() - start;
+        assert_eq!(proof.state(), z, "our prover ends elsewhere");
+        let start = cpu();
+        let keys = CompressionKeys::setup(&params)?;
+        let compressed = CompressedProof::prove(&params, &keys, &proof)?;
+        times.compression = cpu() - start;
+        assert_eq!(compressed.verify(&keys, steps, &z0)?, z, "the compressed proof says something else");
+    }
+    {
+        let mut snark = RecursiveSNARK::new(&empty_params, &empty, &z0).expect("folds");
+        snark.prove_step(&empty_params, &empty).expect("folds");
+        snark.prove_step(&empty_params, &empty).expect("folds");
+        let start = cpu();
+        for _ in 2..steps {
+            snark.prove_step(&empty_params, &empty).expect("folds");
+        }
+        times.empty = cpu() - start;
+    }
+    let count = (steps - 2) as f64;
+    let times = Times { ours: times.ours / count, raw: times.raw / count, empty: times.empty / count, ..times };
+    Ok((facts.step_rows, usage::peak_memory_bytes().unwrap_or(0), times))
+}
+
+fn main() -> ExitCode {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let sizes: Vec<(u64, usize)> = match numbers[..] {
+        [rows, steps, ..] => vec![(rows, (steps as usize).max(3))],
+        [rows] => vec![(rows, 8)],
+        [] => vec![(1 << 14, 14), (1 << 16, 10), (1 << 18, 6)],
+    };
+    let module = zvm_ir::parse(FIBONACCI).expect("the program parses");
+    let program = Arc::new(Program::compile(&module).expect("the program compiles"));
+    println!(
+        "| rows per step | ours, CPU s | raw, CPU s | empty, CPU s | ours / raw | recursion's share | µs per row | setup, CPU s | compression, CPU s | peak MB |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for (rows, steps) in sizes {
+        match measure(&program, rows, steps) {
+            Ok((rows, peak, Times { ours, raw, empty, setup, compression })) => println!(
+                "| {rows} | {ours:.3} | {raw:.3} | {empty:.3} | {:.3} | {:.1} % | {:.2} | {setup:.1} | {compression:.1} | {} |",
+                ours / raw,
+                100.0 * empty / ours,
+                1e6 * (ours - empty) / rows as f64,
+                peak >> 20
+            ),
+            Err(error) => {
+                eprintln!("{rows} rows: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

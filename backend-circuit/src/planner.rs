@@ -1,0 +1,443 @@
+//! The planner: which slots a step has, how large it is, and whether a proof has segments.
+//!
+//! Any plan that has the regions of an execution proves it, so the planner only minimises an estimate of what proving costs:
+//!
+//! `Σ steps · (step + idle row · rows) + (row − idle row) · rows that run + (setup and compression) · rows of a step`
+//!
+//! with the constants of [`Model`], under a budget of memory, which bounds the rows of a step. Candidates are stretches of the
+//! execution itself, units of its hottest loop repeated, and its regions spread in proportion; each is simulated on the trace, and
+//! slots that seldom run are dropped as long as that makes the estimate smaller. A trace whose regions change from one part to
+//! the next is cut there if two plans cost less than one.
+//!
+//! Everything is decided by counting, so that the same trace gives the same plan.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::{EntityRef, PrimaryMap};
+
+use crate::error::CircuitError;
+use crate::execute::Trace;
+use crate::plan::Plan;
+use crate::program::Program;
+use crate::prover::{MAX_STEP_ROWS, MAX_STEPS};
+use crate::region::Region;
+use crate::schedule::{Cursor, Schedule, Simulation};
+
+/// What proving takes, on the class of machine that `docs/proving.md` describes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Model {
+    /// CPU seconds of a row in a slot that runs.
+    pub row: f64,
+    /// CPU seconds of a row in a slot that idles.
+    pub idle_row: f64,
+    /// CPU seconds of a step beside its rows: Nova's recursion on both curves.
+    pub step: f64,
+    /// CPU seconds per row of a step circuit, once a segment: its parameters and keys.
+    pub setup_row: f64,
+    /// CPU seconds per row of a step circuit, once a segment: compression.
+    pub compress_row: f64,
+    /// Bytes of memory per row of a step circuit.
+    pub bytes_per_row: u64,
+    /// Bytes of memory beside those.
+    pub bytes: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            row: 4.5e-6,
+            idle_row: 2.4e-6,
+            step: 0.195,
+            setup_row: 60e-6,
+            compress_row: 100e-6,
+            bytes_per_row: 2_800,
+            bytes: 150 << 20,
+        }
+    }
+}
+
+impl Model {
+    /// CPU seconds of a number of segments whose steps have `rows` rows each, together.
+    fn seconds(&self, simulation: &Simulation, rows: u64) -> f64 {
+        let (steps, all, run) = (simulation.steps as f64, simulation.rows as f64, simulation.rows_run as f64);
+        steps * self.step
+            + all * self.idle_row
+            + run * (self.row - self.idle_row)
+            + rows as f64 * (self.setup_row + self.compress_row)
+    }
+
+    /// Bytes that proving steps of so many rows takes.
+    pub fn memory(&self, rows: u64) -> u64 {
+        self.bytes.saturating_add(self.bytes_per_row.saturating_mul(rows))
+    }
+
+    /// The most rows of a step that fit so many bytes.
+    pub fn rows_in(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.bytes) / self.bytes_per_row.max(1)
+    }
+}
+
+/// What a plan has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory that proving may take.
+    pub memory_bytes: u64,
+    /// Rows that a step should have, if the user says so.
+    pub rows_per_step: Option<u64>,
+}
+
+/// The memory that proving may take unless the user says otherwise.
+pub const MEMORY_BYTES: u64 = 2 << 30;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: MEMORY_BYTES, rows_per_step: None }
+    }
+}
+
+/// The smallest step that memory is divided into: a program with larger regions takes more, whatever the limit.
+const LEAST_ROWS: u64 = 1 << 14;
+
+/// The most segments the planner makes.
+const SEGMENTS: usize = 4;
+
+/// Two plans have to cost less than this part of one.
+const WORTH_CUTTING: f64 = 0.9;
+
+/// What is expected of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Steps, slots and rows.
+    pub simulation: Simulation,
+    /// CPU seconds, parameters and compression included.
+    pub seconds: f64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// Chooses a schedule for an execution.
+///
+/// # Errors
+/// `StepSize` if a region that the execution needs is larger than any step, `TooManySteps`.
+pub fn schedule(program: &Program, trace: &Trace, limits: Limits) -> Result<(Schedule, Estimate), CircuitError> {
+    let model = Model::default();
+    let mut pieces = vec![(trace.clone(), choose(program, trace, limits, &model)?)];
+    'cutting: while pieces.len() < SEGMENTS {
+        for index in 0..pieces.len() {
+            let (piece, whole) = &pieces[index];
+            if let Some(parts) = cut(program, piece, whole, limits, &model)? {
+                pieces.splice(index..=index, parts);
+                continue 'cutting;
+            }
+        }
+        break;
+    }
+    let mut until = 0;
+    let mut plans = Vec::with_capacity(pieces.len());
+    for (piece, choice) in &pieces {
+        until += piece.len();
+        plans.push((choice.plan.clone(), until));
+    }
+    let schedule = Schedule::chain(&plans, trace, MAX_STEPS)?;
+    let simulation = crate::schedule::simulate(&schedule, trace, program.rows())?;
+    let sizes = schedule.segments.iter().map(|segment| segment.plan.rows(program.rows()));
+    let estimate = Estimate {
+        simulation,
+        seconds: model.seconds(&simulation, sizes.clone().sum()),
+        memory_bytes: model.memory(sizes.max().unwrap_or(0)),
+    };
+    Ok((schedule, estimate))
+}
+
+/// Chooses one plan for executions like these.
+///
+/// # Errors
+/// As [`schedule`].
+pub fn plan(program: &Program, traces: &[Trace], limits: Limits) -> Result<(Plan, Estimate), CircuitError> {
+    let model = Model::default();
+    let mut all = Trace::default();
+    traces.iter().for_each(|trace| all.extend(trace));
+    let Choice { plan, simulation, seconds } = choose(program, &all, limits, &model)?;
+    let memory_bytes = model.memory(plan.rows(program.rows()));
+    Ok((plan, Estimate { simulation, seconds, memory_bytes }))
+}
+
+/// A plan and what it makes of a trace.
+#[derive(Clone, Debug)]
+struct Choice {
+    plan: Plan,
+    simulation: Simulation,
+    seconds: f64,
+}
+
+/// Weighs candidates against each other.
+struct Search<'a> {
+    trace: &'a Trace,
+    rows: &'a PrimaryMap<Region, u64>,
+    model: &'a Model,
+    /// The most rows of a step.
+    most: u64,
+    best: Option<Choice>,
+}
+
+impl Search<'_> {
+    /// Takes a candidate if it is the best so far; whether it is.
+    fn offer(&mut self, plan: Plan) -> bool {
+        let step_rows = plan.rows(self.rows);
+        if plan.is_empty() || step_rows > self.most {
+            return false;
+        }
+        let slots = plan.len() as u64;
+        let mut cursor = Cursor::new(self.trace);
+        let mut simulation = Simulation::default();
+        let least = self.best.as_ref().map_or(f64::INFINITY, |best| best.seconds);
+        while !cursor.is_done() {
+            let progress = cursor.step_counting(&plan, self.rows);
+            if progress.slots == 0 {
+                return false;
+            }
+            let (slots_run, rows_run) = (progress.slots, progress.rows);
+            simulation = simulation.and(Simulation { steps: 1, slots, slots_run, rows: step_rows, rows_run });
+            // Hopeless candidates are given up on the way.
+            if simulation.steps.is_multiple_of(64) && self.model.seconds(&simulation, step_rows) > least {
+                return false;
+            }
+        }
+        let seconds = self.model.seconds(&simulation, step_rows);
+        let better = seconds < least;
+        if better {
+            self.best = Some(Choice { plan, simulation, seconds });
+        }
+        better
+    }
+
+    /// Offers the best plan without the slots that run in few steps, as long as that is better.
+    fn prune(&mut self) {
+        for _ in 0..4 {
+            let Some(best) = &self.best else { return };
+            let usage = usage(&best.plan, self.trace);
+            let (plan, steps) = (best.plan.clone(), best.simulation.steps);
+            let mut improved = false;
+            for percent in [1, 5, 10, 20, 30, 40, 50, 60] {
+                improved |= self.offer(without_idle(&plan, &usage, steps * percent / 100));
+            }
+            if !improved {
+                return;
+            }
+        }
+    }
+
+    /// Offers the best plan several times over, where steps are cheaper if they are fewer.
+    fn repeat(&mut self) {
+        let Some(best) = &self.best else { return };
+        let plan = best.plan.clone();
+        let times = self.most / plan.rows(self.rows).max(1);
+        for times in [2, 3, 4, times / 2, times] {
+            if times >= 2 && plan.rows(self.rows) * times <= self.most {
+                let mut longer = Plan::default();
+                for _ in 0..times {
+                    plan.slots().iter().for_each(|slots| longer.push(slots.region, slots.count));
+                }
+                self.offer(longer);
+            }
+        }
+    }
+}
+
+fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Result<Choice, CircuitError> {
+    let rows = program.rows();
+    let counts = counts(trace);
+    let once: u64 = counts.keys().map(|&region| rows[region]).sum();
+    let total =
+        counts.iter().fold(0u64, |sum, (&region, &count)| sum.saturating_add(rows[region].saturating_mul(count)));
+    let most = model.rows_in(limits.memory_bytes).clamp(LEAST_ROWS, MAX_STEP_ROWS).max(once);
+    if most > MAX_STEP_ROWS {
+        return Err(CircuitError::StepSize(once));
+    }
+    let most = limits.rows_per_step.map_or(most, |wanted| wanted.max(once + once / 16).min(MAX_STEP_ROWS));
+    let mut search = Search { trace, rows, model, most, best: None };
+    for target in targets(total, most, limits.rows_per_step) {
+        search.offer(Plan::from_trace(program, trace, target, crate::prover::RECURSION_ROWS));
+        search.offer(units(&counts, rows, target));
+        search.offer(spread(&counts, rows, target));
+        // One slot of each region takes as many steps as the execution goes back, but always suffices.
+        search.offer(Plan::new(counts.keys().copied()));
+    }
+    search.prune();
+    if limits.rows_per_step.is_none() {
+        search.repeat();
+        search.prune();
+    }
+    search.best.ok_or(CircuitError::StepSize(once))
+}
+
+/// How often each region runs.
+fn counts(trace: &Trace) -> BTreeMap<Region, u64> {
+    let mut counts = BTreeMap::new();
+    for &(region, count) in trace.runs() {
+        *counts.entry(region).or_insert(0) += count;
+    }
+    counts
+}
+
+/// The sizes of steps that are tried: the whole execution in a few steps, and a few sizes up to the largest.
+fn targets(total: u64, most: u64, wanted: Option<u64>) -> Vec<u64> {
+    if let Some(rows) = wanted {
+        return vec![rows];
+    }
+    let mut targets: Vec<u64> = (1..=6).map(|steps| total.div_ceil(steps)).collect();
+    targets.extend((16..=21).map(|power| 1 << power));
+    targets.extend([most / 4 * 3, most]);
+    targets.retain(|&target| target <= most && target > 0);
+    targets.sort_unstable();
+    targets.dedup();
+    if targets.is_empty() { vec![most] } else { targets }
+}
+
+/// Every region once, and the hot ones in units of the ratio in which they run, as often as fits.
+fn units(counts: &BTreeMap<Region, u64>, rows: &PrimaryMap<Region, u64>, target: u64) -> Plan {
+    let hottest = counts.values().copied().max().unwrap_or(1);
+    let is_hot = |count: u64| count >= hottest / 8;
+    let least = counts.values().copied().filter(|&count| is_hot(count)).min().unwrap_or(1).max(1);
+    let mut unit = Plan::default();
+    for (&region, &count) in counts.iter().filter(|(_, count)| is_hot(**count)) {
+        unit.push(region, u32::try_from((count + least / 2) / least).unwrap_or(u32::MAX).max(1));
+    }
+    let cold: u64 = counts.iter().filter(|(_, count)| !is_hot(**count)).map(|(&region, _)| rows[region]).sum();
+    let repeats = (target.saturating_sub(cold) / unit.rows(rows).max(1)).clamp(1, least);
+    let first = counts.iter().find(|(_, count)| is_hot(**count)).map_or(0, |(region, _)| region.index());
+    let mut plan = Plan::default();
+    let cold = |region: &&Region| !is_hot(counts[*region]);
+    counts.keys().filter(|region| region.index() < first).for_each(|&region| plan.push(region, 1));
+    for _ in 0..repeats {
+        unit.slots().iter().for_each(|slots| plan.push(slots.region, slots.count));
+    }
+    counts.keys().filter(cold).filter(|region| region.index() > first).for_each(|&region| plan.push(region, 1));
+    plan
+}
+
+/// Each region as often as fits in proportion to how often it runs, at least once, evenly spread.
+fn spread(counts: &BTreeMap<Region, u64>, rows: &PrimaryMap<Region, u64>, target: u64) -> Plan {
+    let total: u128 = counts.iter().map(|(&region, &count)| u128::from(rows[region]) * u128::from(count)).sum();
+    let mut places: Vec<(u64, Region)> = Vec::new();
+    for (&region, &count) in counts {
+        let wanted = u128::from(count) * u128::from(target) / total.max(1);
+        let slots = u64::try_from(wanted).unwrap_or(u64::MAX).clamp(1, count.min(1 << 16));
+        places.extend((0..slots).map(|at| ((2 * at + 1) * (1 << 32) / (2 * slots), region)));
+    }
+    places.sort_unstable();
+    Plan::new(places.into_iter().map(|(_, region)| region))
+}
+
+/// For each group of slots and each slot of it, in how many steps it runs.
+fn usage(plan: &Plan, trace: &Trace) -> Vec<Vec<u64>> {
+    let mut usage: Vec<Vec<u64>> = plan.slots().iter().map(|slots| vec![0; slots.count as usize]).collect();
+    let groups: Vec<Plan> = plan
+        .slots()
+        .iter()
+        .map(|slots| {
+            let mut group = Plan::default();
+            group.push(slots.region, slots.count);
+            group
+        })
+        .collect();
+    let mut cursor = Cursor::new(trace);
+    while !cursor.is_done() {
+        let before = cursor.ran;
+        for (group, usage) in groups.iter().zip(&mut usage) {
+            // The slots that run are the first ones of a group. The last place counts how often that many ran, for now.
+            if let Some(last) = (cursor.step(group).slots as usize).checked_sub(1) {
+                usage[last] += 1;
+            }
+        }
+        if cursor.ran == before {
+            break;
+        }
+    }
+    for slots in &mut usage {
+        for at in (1..slots.len()).rev() {
+            slots[at - 1] += slots[at];
+        }
+    }
+    usage
+}
+
+/// The plan without slots that run in at most so many steps, but with one of each region.
+fn without_idle(plan: &Plan, usage: &[Vec<u64>], most: u64) -> Plan {
+    let mut busiest: BTreeMap<Region, (u64, usize)> = BTreeMap::new();
+    for (index, (slots, usage)) in plan.slots().iter().zip(usage).enumerate() {
+        let uses = usage.first().copied().unwrap_or(0);
+        let entry = busiest.entry(slots.region).or_insert((uses, index));
+        if uses > entry.0 {
+            *entry = (uses, index);
+        }
+    }
+    let mut pruned = Plan::default();
+    for (index, (slots, usage)) in plan.slots().iter().zip(usage).enumerate() {
+        let kept = usage.iter().take_while(|&&uses| uses > most).count() as u32;
+        let is_busiest = busiest.get(&slots.region).is_some_and(|&(_, at)| at == index);
+        pruned.push(slots.region, kept.max(u32::from(is_busiest)));
+    }
+    pruned
+}
+
+/// Cuts a trace where its regions change, if that is worth a second circuit.
+fn cut(
+    program: &Program,
+    trace: &Trace,
+    whole: &Choice,
+    limits: Limits,
+    model: &Model,
+) -> Result<Option<[(Trace, Choice); 2]>, CircuitError> {
+    // What does not even take a few steps has nothing to gain.
+    if whole.simulation.steps < 4 {
+        return Ok(None);
+    }
+    let rows = program.rows();
+    let total: u64 = counts(trace).iter().map(|(&region, &count)| rows[region] * count).sum();
+    // Where regions that matter run for the first and for the last time.
+    let mut spans: BTreeMap<Region, (u64, u64, u64)> = BTreeMap::new();
+    let mut at = 0;
+    for &(region, count) in trace.runs() {
+        let span = spans.entry(region).or_insert((at, at, 0));
+        at += count;
+        span.1 = at;
+        span.2 += rows[region] * count;
+    }
+    let mut places: Vec<u64> = spans
+        .values()
+        .filter(|(_, _, weight)| weight * 20 >= total)
+        .flat_map(|&(first, last, _)| [first, last])
+        .filter(|&place| place > 0 && place < trace.len())
+        .collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut best: Option<(f64, [(Trace, Choice); 2])> = None;
+    for place in places {
+        let (head, tail) = trace.split(place);
+        let (a, b) = (choose(program, &head, limits, model)?, choose(program, &tail, limits, model)?);
+        let seconds = a.seconds + b.seconds;
+        if seconds < whole.seconds * WORTH_CUTTING && best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+            best = Some((seconds, [(head, a), (tail, b)]));
+        }
+    }
+    Ok(best.map(|(_, parts)| parts))
+}
+
+/// One segment of a plan that was chosen before, or the planner's own schedule where that is expected to cost less although its
+/// parameters have to be made, or where the plan lacks a region.
+///
+/// # Errors
+/// As [`schedule`].
+pub fn schedule_with(program: &Program, plan: &Plan, trace: &Trace, limits: Limits) -> Result<Schedule, CircuitError> {
+    let (chosen, estimate) = schedule(program, trace, limits)?;
+    let given = match Schedule::single(plan.clone(), trace, MAX_STEPS) {
+        Ok(given) => given,
+        Err(CircuitError::PlanLacks(_)) => return Ok(chosen),
+        Err(error) => return Err(error),
+    };
+    let model = Model { setup_row: 0.0, ..Model::default() };
+    let simulation = crate::schedule::simulate(&given, trace, program.rows())?;
+    let seconds = model.seconds(&simulation, plan.rows(program.rows()));
+    Ok(if seconds <= estimate.seconds { given } else { chosen })
+}
