@@ -343,7 +343,9 @@ fn compare_peers(files: &[PathBuf], arguments: &Arguments) -> ExitCode {
     for path in files {
         let Ok(json) = std::fs::read(path) else { continue };
         let Ok(record) = serde_json::from_slice::<serde_json::Value>(&json) else { continue };
-        let Ok(Input { source: Source::Contract(contract), .. }) = Input::parse(&name(path), json, None) else { continue };
+        let Ok(Input { source: Source::Contract(contract), .. }) = Input::parse(&name(path), json, None) else {
+            continue;
+        };
         let way = match Class::of(&record, &contract.runtime) {
             Class::Legacy => 0,
             Class::ViaIr => 1,
@@ -382,8 +384,7 @@ fn peers(legacy: &Contract, via_ir: &Contract, arguments: &Arguments) -> Option<
     for at in 0..calls_of(legacy, arguments) {
         let call = of_interface(&mut generator, abi, at);
         let env = call.env_in(&state);
-        let runs: Option<Vec<_>> =
-            executors.iter().map(|evm| evm.inspect(&call.calldata, &env, &state).ok()).collect();
+        let runs: Option<Vec<_>> = executors.iter().map(|evm| evm.inspect(&call.calldata, &env, &state).ok()).collect();
         let Some(runs) = runs else { continue };
         let same = difference(&run_of(&runs[0].0), &run_of(&runs[2].0)).is_none();
         if !same || runs[0].0.outcome.halt != Halt::Return {

@@ -16,9 +16,7 @@ use std::collections::BTreeMap;
 use zvm_backend_evm::{Lowered, Optimize, Options, lower};
 use zvm_frontend::{LiftOptions, lift};
 use zvm_ir::passes::{self, Goal};
-use zvm_ir::{
-    Block, BlockCall, Data, Function, Imm, Inst, InstData, Module, Opcode, Pc, TrapCode, Type, Value, Word,
-};
+use zvm_ir::{Block, BlockCall, Data, Function, Imm, Inst, InstData, Module, Opcode, Pc, TrapCode, Type, Value, Word};
 
 use crate::error::Error;
 use crate::input::Contract;

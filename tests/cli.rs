@@ -271,8 +271,8 @@ fn compile_makes_bytecode_as_asked() {
 
     // Each entry of the source map is an instruction of the original; PUSH0 is Shanghai's.
     let (_, london) = compile(&["--fork", "london", "--metadata", "drop"]);
-    let map: Value = serde_json::from_slice(&fs::read(folder.path().join("out/runtime.map.json")).expect("the map"))
-        .expect("JSON");
+    let map: Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out/runtime.map.json")).expect("the map")).expect("JSON");
     has_fields(&map, &["fork", "code_bytes", "map", "immutables", "data"]);
     assert_eq!(map["fork"], json!("london"));
     let record: Value = serde_json::from_slice(&fs::read(collatz()).expect("the example")).expect("JSON");

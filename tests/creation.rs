@@ -119,7 +119,8 @@ fn compare(contract: &Contract, old: &[u8], new: &[u8]) -> Result<usize, Failed>
             [Ok(old), Ok(new)] => {
                 deployed += 1;
                 same_accounts(&old, &new, &call).map_err(|what| format!("{what} at {}", context()))?;
-                same_behaviour(contract, old, new, &mut generator).map_err(|what| format!("{what} at {}", context()))?;
+                same_behaviour(contract, old, new, &mut generator)
+                    .map_err(|what| format!("{what} at {}", context()))?;
             }
             [Err(old), Err(new)] if old.to_string() == new.to_string() => {}
             [old, new] => {

@@ -430,7 +430,9 @@ mod tests {
         exchange(&mut code);
         let immediate = opcodes::exchange_immediate(2, 5).unwrap();
         let expected: Vec<_> =
-            [MachineOp::Swap(1), MachineOp::Exchange(immediate), MachineOp::Swap(3), MachineOp::Swap(4)].map(inst).into();
+            [MachineOp::Swap(1), MachineOp::Exchange(immediate), MachineOp::Swap(3), MachineOp::Swap(4)]
+                .map(inst)
+                .into();
         assert_eq!(code, expected);
         // The items come back to where they were, and what has no immediate stays.
         for kept in [[2, 2, 2], [2, 5, 3], [15, 16, 15]] {

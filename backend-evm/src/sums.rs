@@ -17,13 +17,13 @@ pub(crate) fn compare_sums(function: &mut Function, live: &Liveness) {
         let data = &function.insts[last];
         let (Opcode::Brif, Some(&asked)) = (data.opcode, data.args.first()) else { continue };
         // The comparison is put before the branch, where the sum is there, so it must be for nobody else.
-        let inst = function.blocks[block].insts.iter().copied().find(|&inst| function.insts[inst].result() == Some(asked));
+        let inst =
+            function.blocks[block].insts.iter().copied().find(|&inst| function.insts[inst].result() == Some(asked));
         if let Some(inst) = inst
             && let Some((a, k)) = compared(function, inst)
             && !live.live_out[block].contains(canonical(function, a))
             && is_single(function, asked)
-            && let Some((sum, j)) =
-                function.blocks[block].insts.iter().find_map(|&other| sum_of(function, other, a))
+            && let Some((sum, j)) = function.blocks[block].insts.iter().find_map(|&other| sum_of(function, other, a))
             && live.live_out[block].contains(canonical(function, sum))
         {
             rewrite(function, block, inst, sum, k.wrapping_add(j));

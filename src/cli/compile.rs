@@ -104,9 +104,8 @@ impl Compile {
             lowered.append(metadata);
         }
         let deploys = match contract(&input) {
-            Some(contract) => creation(contract, &lowered, &options).and_then(|code| {
-                code.map(|code| self.lowering.checked(code)).transpose()
-            }),
+            Some(contract) => creation(contract, &lowered, &options)
+                .and_then(|code| code.map(|code| self.lowering.checked(code)).transpose()),
             None => Ok(None),
         };
         let circuit = program.circuit().map_err(about)?;

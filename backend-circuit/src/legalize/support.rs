@@ -184,9 +184,7 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Balance
         | Op::Extcodesize
         | Op::Extcodehash
-        | Op::Extcodecopy => {
-            Support::Unprovable(Reason::ChainState)
-        }
+        | Op::Extcodecopy => Support::Unprovable(Reason::ChainState),
         // Calls that inlining left are of recursive functions; those too large are marked where that is decided.
         Op::Call => Support::Unprovable(Reason::Recursion),
     }

@@ -494,7 +494,8 @@ impl Scheduler<'_> {
     /// The operands of the instruction that makes a value.
     fn args_of(&self, value: Value) -> Vec<Value> {
         let def = self.function.def_inst(value);
-        def.map(|def| self.function.insts[def].args.iter().map(|&arg| self.canonical(arg)).collect()).unwrap_or_default()
+        def.map(|def| self.function.insts[def].args.iter().map(|&arg| self.canonical(arg)).collect())
+            .unwrap_or_default()
     }
 
     /// Computes a pending value and leaves it on the stack, or in its spill slot.

@@ -356,7 +356,11 @@ impl Problem {
         let want = |at: usize| at.checked_sub(floor).and_then(|at| self.goal.get(at)).copied();
         let bound = 8 * (stack.len() + self.goal.len()) + 16;
         let done = |stack: &[u8]| {
-            if floor == self.floor && self.exact { self.is_goal(stack) } else { stack.get(floor..) == Some(&self.goal[..]) }
+            if floor == self.floor && self.exact {
+                self.is_goal(stack)
+            } else {
+                stack.get(floor..) == Some(&self.goal[..])
+            }
         };
         while !done(&stack) {
             let len = stack.len();

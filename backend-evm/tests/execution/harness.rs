@@ -161,7 +161,11 @@ pub(crate) fn lowered(module: &Module, options: &Options) -> Lowered {
     }
     assert_eq!(lower(module, options).expect("it lowered once").code, result.code, "lowering is not deterministic");
     let schedule = result.schedule();
-    assert!(schedule.bound <= schedule.gas && schedule.optimal <= schedule.blocks, "{schedule:?}\n{}", result.listing());
+    assert!(
+        schedule.bound <= schedule.gas && schedule.optimal <= schedule.blocks,
+        "{schedule:?}\n{}",
+        result.listing()
+    );
     result
 }
 

@@ -40,7 +40,8 @@ pub(super) fn split(func: &Function, root: Block, selector: Value) -> Option<Fun
     let (pc, otherwise, then) = (data.pc, otherwise.clone(), then.clone());
     let mut func = func.clone();
     let block = func.create_block();
-    let brif = |args, targets| InstData { opcode: Opcode::Brif, imm: Imm::None, args, targets, results: Vec::new(), pc };
+    let brif =
+        |args, targets| InstData { opcode: Opcode::Brif, imm: Imm::None, args, targets, results: Vec::new(), pc };
     let asked = func.create_inst(brif(vec![rest], vec![then, otherwise.clone()]), &[]);
     func.blocks[block].insts.push(asked);
     let data = &mut func.insts[branch];
