@@ -99,7 +99,10 @@ impl Context<'_> {
 
     /// A word of the code itself: no instruction reads one but by way of memory.
     fn code_word(&self, expand: &mut Expand<'_>, inst: Inst, args: &[Value]) -> Result<(), LowerError> {
-        let &[from] = args else { return Ok(expand.out.push(inst)) };
+        let &[from] = args else {
+            expand.out.push(inst);
+            return Ok(());
+        };
         let base = match self.plan.scratch {
             Scratch::Free(base) => base,
             Scratch::Restore => 0,

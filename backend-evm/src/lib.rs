@@ -160,13 +160,20 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
         }
     }
     let mut short = legal.clone();
-    let lowered = finish(legal, plan, options)?;
+    let mut lowered = finish(legal, plan, options)?;
     // Gas comes first while the code fits an account.
     let tight = options.optimize == Optimize::Size || lowered.code.len() > CODE_SIZE_LIMIT;
     if tight && shared::share(&mut short, options) {
         let shorter = finish(short, plan, options)?;
         if shorter.code.len() < lowered.code.len() {
-            return Ok(shorter);
+            lowered = shorter;
+        }
+    }
+    // Where it does not fit all the same, bytes come first.
+    if options.optimize != Optimize::Size && lowered.code.len() > CODE_SIZE_LIMIT && !options.creation {
+        let small = lower(module, &Options { optimize: Optimize::Size, ..*options })?;
+        if small.code.len() < lowered.code.len() {
+            return Ok(small);
         }
     }
     Ok(lowered)

@@ -1,6 +1,6 @@
 //! Programs with more live values than DUP and SWAP reach, under each rule for where values may be put.
 
-use zvm_backend_evm::{Fork, LowerError, Optimize, Options, lower};
+use zvm_backend_evm::{Fork, LowerError, Options, lower};
 use zvm_ir::{BlockCall, Cursor, Func, Function, Imm, Module, Opcode, Type, Value, Word};
 
 use crate::harness::{Random, agree, some_options, words};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::harness::{agree, corner_words, execute, lowered, words};
-use zvm_backend_evm::{Fork, LowerError, Optimize, Options, lower};
+use zvm_backend_evm::{Fork, LowerError, Options, lower};
 use zvm_ir::{Class, Cursor, Function, Halt, Imm, Module, Opcode, Type, Value, Word};
 
 /// A module whose entry function is built by `build`.
@@ -216,7 +216,7 @@ fn immutables_are_filled_in() {
         finish(cursor, &[sum, a, b]);
     });
     for options in crate::harness::all_options() {
-        let lowered = crate::harness::lowered(&template, &options);
+        let lowered = lowered(&template, &options);
         let mut code = lowered.code.clone();
         assert!(lowered.immutables.iter().any(|&(_, place)| place == 7));
         assert!(lowered.immutables.iter().any(|&(_, place)| place == 99));
@@ -226,7 +226,7 @@ fn immutables_are_filled_in() {
             assert!(hole.iter().all(|&byte| byte == 0));
             hole.copy_from_slice(&word.to_be_bytes::<32>());
         }
-        let found = crate::harness::execute(&code, options.fork, &[]).map(|(outcome, _)| outcome);
+        let found = execute(&code, options.fork, &[]).map(|(outcome, _)| outcome);
         assert_eq!(found, Some(crate::harness::interpret(&filled, &[])), "{}", lowered.listing());
     }
 }

@@ -446,6 +446,57 @@ fn dispatch_replaces_a_table_that_memory_still_shows() {
     assert!(changed.contains("datacopy") && changed.contains("mload"), "{changed}");
 }
 
+/// Each row of the table has a selector and the least size of calldata; both are asked at once, then the size decides.
+const DENSE: &str = "data0 = 0x00aa00020500aa000104
+entry @main
+func @main() {
+block0:
+    v0: u1 = iconst 0
+    v1: u256 = calldataload v0
+    v2: u8 = iconst 224
+    v3: u256 = shr v2, v1
+    v4: u2 = iconst 2
+    v5: u2 = urem v3, v4
+    v6: u3 = iconst 5
+    v7: u5 = mul v5, v6
+    v8: u5 = iconst 27
+    datacopy data0, v8, v7, v6
+    v9: u256 = mload v0
+    v10: u4 = iconst 8
+    v11: u256 = shr v10, v9
+    v12: u1 = eq v11, v3
+    v13: u64 = calldatasize
+    v14: u2 = iconst 3
+    v15: u1 = ult v14, v13
+    v16: u1 = and v12, v15
+    brif v16, block1(v9), block5
+block1(v17: u256):
+    v18: u8 = iconst 255
+    v19: u8 = and v17, v18
+    v20: u1 = ult v13, v19
+    brif v20, block5, block2
+block2:
+    v21: u1 = eq v19, v6
+    brif v21, block3, block4
+block3:
+    return_words 32, v6
+block4:
+    return_words 32, v4
+block5:
+    revert_words 0
+}";
+
+#[test]
+fn dispatch_takes_a_table_apart_that_says_what_else_to_check() {
+    let selectors = || [0x00aa_0001, 0x00aa_0002, 0xaa00_0100].into_iter();
+    let changed = searched(DENSE, Goal::Evm, selectors()).to_string();
+    assert!(!changed.contains("datacopy") && !changed.contains("mload") && !changed.contains("urem"), "{changed}");
+    // The function that needs the size of the table's word in another way keeps the table.
+    let used = DENSE.replace("block4:\n    return_words 32, v4", "block4:\n    return_words 32, v9");
+    let changed = searched(&used, Goal::Evm, selectors()).to_string();
+    assert!(changed.contains("datacopy") && changed.contains("mload"), "{changed}");
+}
+
 #[test]
 fn dispatch_drops_a_size_check_that_the_search_repeats() {
     let check = "block0:
