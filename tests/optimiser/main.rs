@@ -1,5 +1,10 @@
-//! `docs/optimiser.md` says what the optimiser achieves today. Without `ZVM_SLOW=1` nothing is looked at: every contract of
-//! the corpus is compiled. `INSTA_UPDATE=always` writes the page anew.
+//! `docs/optimiser.md` says what the optimiser achieves today. Without `ZVM_SLOW=1` it is not looked at: every contract of
+//! the corpus is compiled. `INSTA_UPDATE=always` writes the page anew. Beside it: real contracts after each pass, and what becomes of
+//! a token.
+
+#[expect(dead_code, reason = "shared with the fuzz targets, which have more of them")]
+#[path = "../fuzz/bodies/mod.rs"]
+mod bodies;
 
 #[expect(dead_code, reason = "shared with the tests of agreement, which need more of it")]
 #[path = "../calls/mod.rs"]
@@ -7,6 +12,8 @@ mod calls;
 #[expect(dead_code, reason = "shared with the tests of agreement, which need more of it")]
 #[path = "../corpus/mod.rs"]
 mod corpus;
+mod each_pass;
+mod erc20;
 mod report;
 
 use std::path::Path;
@@ -15,7 +22,10 @@ use libtest_mimic::Arguments;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let mut trials = Vec::new();
+    let mut trials = vec![
+        corpus::trial("erc20", erc20::FILE, erc20::functions),
+        corpus::trial("each_pass_keeps_the_outcome", "contracts", each_pass::contracts),
+    ];
     if std::env::var_os("ZVM_SLOW").is_some() {
         trials.push(corpus::trial("the_page_is_up_to_date", "contracts", |_| {
             let folder = corpus::folder().ok_or("there is no corpus")?;
