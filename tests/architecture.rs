@@ -110,6 +110,7 @@ fn one_file_sees_each_of_these_crates() {
     assert_eq!(seen("petgraph", &all), ["ir/src/cfg.rs"]);
     assert_eq!(seen("nova_snark", &all), ["backend-circuit/src/nova.rs"]);
     assert_eq!(seen("bellperson", &all), ["backend-circuit/src/groth16.rs"]);
+    assert_eq!(seen("redb", &all), ["backend-circuit/src/state/file.rs"]);
     assert_eq!(seen("revm_interpreter", &all), ["frontend/src/decode.rs"]);
     let revm = seen("revm", &all);
     assert!(revm.iter().all(|path| path == "src/disassembly.rs" || path.starts_with("src/evm")), "{revm:?}");

@@ -272,7 +272,9 @@ fn segments_are_chained_and_none_is_swapped_dropped_or_repeated() {
 fn a_proof_goes_on_from_its_checkpoint() {
     let program = program(PHASES);
     let whole = prove_phases(&program, 3, None, u64::MAX).unwrap();
-    let keep = |directory, resume| Some(Keep { directory, every: 1000, resume });
+    fn keep(directory: &Path, resume: bool) -> Option<Keep<'_>> {
+        Some(Keep { directory, every: 1000, resume })
+    }
     for after in 1..whole.facts.steps {
         let folder = tempfile::tempdir().unwrap();
         let ended = prove_phases(&program, 3, keep(folder.path(), false), after);

@@ -99,11 +99,17 @@ fn what_was_not_committed_is_not_there() {
     assert_eq!(storage::open(&path).unwrap().root().unwrap(), root);
     let mut tree = File::<Fr>::open(&path).unwrap();
     tree.touch(&writes(40..80)).unwrap();
-    tree.roll_back();
+    tree.roll_back().unwrap();
     assert_eq!(Storage::root(&tree).unwrap(), root);
     tree.commit().unwrap();
     drop(tree);
     assert_eq!(storage::open(&path).unwrap().root().unwrap(), root);
+    // Before any commit, what is left is the tree without entries.
+    let mut tree = File::<Fr>::create(&path.with_file_name("new")).unwrap();
+    let empty = Storage::root(&tree).unwrap();
+    tree.touch(&writes(0..5)).unwrap();
+    tree.roll_back().unwrap();
+    assert_eq!(Storage::root(&tree).unwrap(), empty);
 }
 
 /// The file as a machine leaves it that fails while it is open, between commits and after many.
@@ -265,13 +271,13 @@ fn proofs_of_slots() {
         storage.write(&writes(40..45)).unwrap();
         let root = storage.root().unwrap();
         for (address, place, value) in writes(0..60) {
-            let expected =
-                if place.slot() == U256::ZERO { U256::ZERO } else { storage.value(&address, &place).unwrap() };
-            assert!(expected == value || expected.is_zero());
+            // Forty-five were written.
+            let expected = if value <= U256::from(45) { value } else { U256::ZERO };
             let proof = storage.prove(&address, &place).unwrap();
             assert_eq!(proof.verify(&root, &address, &place), Ok(expected));
-            // Not of another account, root or place.
-            assert!(proof.verify(&root, &[1; 20], &place).is_err() || expected.is_zero());
+            // Of another account it shows nothing, or that its slot is absent, as it is.
+            assert!(proof.verify(&root, &[1; 20], &place).map_or(true, |value| value.is_zero()));
+            // Not of another root.
             assert!(proof.verify(&(root - U256::from(1)), &address, &place).is_err());
             // Nor with any number changed.
             let one = U256::from(1);

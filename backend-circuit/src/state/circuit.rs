@@ -30,7 +30,7 @@ use ff::PrimeField;
 
 use super::order::{Split, enforce_less};
 use super::poseidon::{Domain, Hasher, WIDE};
-use super::tree::{Children, LEVELS, Parts, empty_digests, root_elements};
+use super::tree::{Children, LEVELS, Parts, empty_node, root_elements};
 use super::walk::{Flush, Gap, Visit};
 use crate::field::{to_u256, two_pow_neg};
 use crate::gadgets::compare::is_zero_element;
@@ -180,7 +180,7 @@ impl<F: PrimeField> Cursor<F> {
         let bits = decompose(&mut cs.namespace(|| "count"), &count, value, INDEX_BITS)?;
         let remainder = Lc::pack(&bits, 0..3, value.map(|value| F::from(value.as_limbs()[0] % WIDE as u64)));
         let full = is_zero_element(&mut cs.namespace(|| "full"), &remainder)?;
-        let empty = empty_digests::<F>(&Hasher::shared())[1];
+        let empty = empty_node::<F>(&Hasher::shared());
         // In an idle slot both sides are zero.
         enforce_where(&mut cs, "flushed", &full, &open, &active.times(empty));
         root_digest(&mut cs, active, [&tree, &open, &count])
@@ -312,7 +312,7 @@ impl<F: PrimeField> Cursor<F> {
         let bits = decompose(&mut cs.namespace(|| "count"), &count, count_value, INDEX_BITS)?;
         let places = one_hot(&mut cs.namespace(|| "place"), &Lc::one(), [&bits[0], &bits[1], &bits[2]])?;
         let first = Lc::mul(&mut cs, || "first of a node".into(), &append, &places[0])?;
-        let empty = empty_digests::<F>(&hasher)[1];
+        let empty = empty_node::<F>(&hasher);
         enforce_where(&mut cs, "flushed", &first, &self.open, &Lc::constant(empty));
         let children = allocate_children(&mut cs, active, witness.map(|gap| gap.children))?;
         let (_, after) = replace(&mut cs, &places, &children, &leaf)?;
@@ -348,7 +348,7 @@ impl<F: PrimeField> Cursor<F> {
     ) -> Result<(), SynthesisError> {
         let mut cs = cs.namespace(|| "flush");
         let hasher = Hasher::<F>::shared();
-        let empty = empty_digests::<F>(&hasher)[1];
+        let empty = empty_node::<F>(&hasher);
         let eight = F::from(WIDE as u64);
         let number = self.count.minus(&Lc::constant(eight)).times(two_pow_neg(3));
         let number = Lc::mul(&mut cs, || "number".into(), active, &number)?;

@@ -228,9 +228,13 @@ impl<F: PrimeField> Tree<F, File<F>> {
     }
 
     /// Forgets all that was changed since the last commit.
-    pub fn roll_back(&mut self) {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn roll_back(&mut self) -> Result<(), StoreError> {
         let count = self.store().committed.count;
         self.store_mut().pending = Pending::new(count);
+        self.begin()
     }
 
     /// Calls `visit` with each leaf in the order of keys, the sentinel left out.

@@ -38,9 +38,10 @@
 //!
 //! *Equal slots have equal keys* only as far as nobody uses the number of a hashed place as a number. `keccak(k, x)` with `x` the slot of
 //! `keccak(j, 5)` is, for the EVM, `keccak(k, keccak(j, 5))`, while the two have different keys. Whoever makes places must therefore see
-//! to it that no word in a position where hashed places occur can be such a number: a word below `2^64` cannot (nobody finds a hash that is),
-//! a constant of the program can be checked, and a word that a caller may choose must not stand where the same program has a
-//! hashed place. Neighbouring offsets of different hashes do not meet, for nobody finds two hashes less than `2^64` apart.
+//! to it that no word in a position where hashed places occur can be such a number: a word below `2^64` cannot (nobody finds a hash that is);
+//! a constant is one if a compiler, or a pass, has computed the hash of known words, so it must be known not to be (or made a place again);
+//! and a word that a caller may choose must not stand where the same program has a hashed place. The same goes for slots that are given by
+//! a number: a variable number of any size is no plain place beside hashed ones. Neighbouring offsets of different hashes do not meet, for nobody finds two hashes less than `2^64` apart.
 
 use core::fmt;
 use core::str::FromStr;

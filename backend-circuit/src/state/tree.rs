@@ -100,6 +100,11 @@ pub(super) fn root_elements<F: PrimeField, T>(tree: T, open: T, count: T, consta
     [tree, open, count, constant(field), constant(F::from(VERSION)), zero(), zero(), zero()]
 }
 
+/// The digest of a node without leaves.
+pub(super) fn empty_node<F: PrimeField>(hasher: &Hasher<F>) -> F {
+    hasher.hash(Domain::Node, &[F::ZERO; WIDE])
+}
+
 /// Digests of empty leaves and nodes, by level.
 pub fn empty_digests<F: PrimeField>(hasher: &Hasher<F>) -> [F; LEVELS + 1] {
     let mut digests = [F::ZERO; LEVELS + 1];
@@ -145,10 +150,16 @@ impl<F: PrimeField, S: Store<F>> Tree<F, S> {
         let hasher = Hasher::shared();
         let empty = empty_digests(&hasher);
         let mut tree = Self { store, hasher, empty };
-        if tree.store.count()? == 0 {
-            tree.push(&Leaf::sentinel())?;
-        }
+        tree.begin()?;
         Ok(tree)
+    }
+
+    /// Gives an empty store the sentinel.
+    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
+        if self.store.count()? == 0 {
+            self.push(&Leaf::sentinel())?;
+        }
+        Ok(())
     }
 
     /// The canonical tree of these entries, in a store that is empty. Entries of value zero are left out.
