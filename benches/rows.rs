@@ -98,7 +98,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("| program | calls | EVM instructions | steps | rows | idle | rows per instruction | naive, times as many |");
+    println!(
+        "| program | calls | EVM instructions | steps | rows | idle | rows per instruction | naive, times as many |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     let (mut logarithms, mut count) = (0.0, 0);
     for &(what, file, functions) in PROGRAMS {
@@ -127,7 +129,13 @@ fn main() -> ExitCode {
 }
 
 /// The calls of a record of the public benchmarks, or typed ones.
-fn next_call(record: &serde_json::Value, input: &Input, functions: &[&str], generator: &mut Generator, at: usize) -> Option<Call> {
+fn next_call(
+    record: &serde_json::Value,
+    input: &Input,
+    functions: &[&str],
+    generator: &mut Generator,
+    at: usize,
+) -> Option<Call> {
     if let Some(calls) = record["calls"].as_array() {
         let data = hex::decode(calls.first()?["calldata"].as_str()?.trim_start_matches("0x")).ok()?;
         // The published call has the number in its last word; smaller ones make a batch.

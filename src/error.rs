@@ -6,6 +6,7 @@
 use std::io;
 
 use zvm_backend_circuit::artifact::FileError;
+use zvm_backend_circuit::checkpoint::CheckpointError;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::prover;
 use zvm_backend_evm::LowerError;

@@ -44,11 +44,7 @@ pub fn svg(module: &Module, labels: &Labels) -> Result<String, Error> {
 ///
 /// # Errors
 /// As [`svg`].
-pub fn heat_map(
-    module: &Module,
-    labels: &Labels,
-    heat: &BTreeMap<(Func, Block), f64>,
-) -> Result<String, Error> {
+pub fn heat_map(module: &Module, labels: &Labels, heat: &BTreeMap<(Func, Block), f64>) -> Result<String, Error> {
     for function in module.funcs.values() {
         if function.layout.len() > BLOCK_LIMIT {
             let (function, blocks) = (function.name.clone(), function.layout.len());

@@ -120,7 +120,8 @@ impl Profile {
                 *rows.entry(part).or_insert(0) += count.saturating_mul(region.executions);
             }
         }
-        let mut list: Vec<_> = rows.into_iter().map(|(part, rows)| InstructionRows { part: part.clone(), rows }).collect();
+        let mut list: Vec<_> =
+            rows.into_iter().map(|(part, rows)| InstructionRows { part: part.clone(), rows }).collect();
         list.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.part.cmp(&b.part)));
         list
     }
@@ -165,8 +166,9 @@ impl Profile {
         options.deterministic = true;
         let mut svg = Vec::new();
         let lines = self.stacks();
-        inferno::flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
-            .map_err(|source| Error::Io { path: "the flame graph".to_owned(), source: std::io::Error::other(source) })?;
+        inferno::flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg).map_err(
+            |source| Error::Io { path: "the flame graph".to_owned(), source: std::io::Error::other(source) },
+        )?;
         Ok(String::from_utf8_lossy(&svg).into_owned())
     }
 
@@ -230,7 +232,11 @@ impl Profile {
         if let Some(ComputeGas { evm, lowered }) = self.compute_gas {
             let _ = writeln!(out, "gas         {evm} of computing, {lowered} as lowered");
         }
-        let _ = writeln!(out, "\n{:<10} {:<18} {:>9} {:>10} {:>12} {:>7}", "region", "bytecode", "rows", "runs", "total", "share");
+        let _ = writeln!(
+            out,
+            "\n{:<10} {:<18} {:>9} {:>10} {:>12} {:>7}",
+            "region", "bytecode", "rows", "runs", "total", "share"
+        );
         for region in &self.regions {
             let place = region.pcs.map(|(first, last)| format!("{first:#06x} to {last:#06x}")).unwrap_or_default();
             let _ = writeln!(

@@ -177,19 +177,12 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
     }
     {
         let mut start = 0.0;
-        let proof = prove(
-            &params,
-            None,
-            (0..steps).map(|_| Ok(step.clone())),
-            &z0,
-            Check::EachStep,
-            |proof| {
-                if proof.steps() == 2 {
-                    start = cpu();
-                }
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
+        let proof = prove(&params, None, (0..steps).map(|_| Ok(step.clone())), &z0, Check::EachStep, |proof| {
+            if proof.steps() == 2 {
+                start = cpu();
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
         times.ours = cpu() - start;
         assert_eq!(proof.state(), z, "our prover ends elsewhere");
         let start = cpu();
@@ -222,7 +215,9 @@ fn main() -> ExitCode {
     };
     let module = zvm_ir::parse(FIBONACCI).expect("the program parses");
     let program = Arc::new(Program::compile(&module).expect("the program compiles"));
-    println!("| rows per step | ours, CPU s | raw, CPU s | empty, CPU s | ours / raw | recursion's share | µs per row | setup, CPU s | compression, CPU s | peak MB |");
+    println!(
+        "| rows per step | ours, CPU s | raw, CPU s | empty, CPU s | ours / raw | recursion's share | µs per row | setup, CPU s | compression, CPU s | peak MB |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for (rows, steps) in sizes {
         match measure(&program, rows, steps) {

@@ -343,7 +343,8 @@ impl<S: Step<Fr>> Params<S> {
     /// `Proving` if the circuit cannot be set up; whatever synthesis gives.
     pub fn setup(step: &S) -> Result<Self, CircuitError> {
         let floor = (&*S1::ck_floor(), &*S2::ck_floor());
-        let inner = PublicParams::setup(&Adapter { step: step.clone(), witness: None }, floor.0, floor.1).map_err(proving)?;
+        let inner =
+            PublicParams::setup(&Adapter { step: step.clone(), witness: None }, floor.0, floor.1).map_err(proving)?;
         Self::with_facts(inner, step)
     }
 

@@ -248,7 +248,8 @@ fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Re
     let rows = program.rows();
     let counts = counts(trace);
     let once: u64 = counts.keys().map(|&region| rows[region]).sum();
-    let total = counts.iter().fold(0u64, |sum, (&region, &count)| sum.saturating_add(rows[region].saturating_mul(count)));
+    let total =
+        counts.iter().fold(0u64, |sum, (&region, &count)| sum.saturating_add(rows[region].saturating_mul(count)));
     let most = model.rows_in(limits.memory_bytes).clamp(LEAST_ROWS, MAX_STEP_ROWS).max(once);
     if most > MAX_STEP_ROWS {
         return Err(CircuitError::StepSize(once));
@@ -428,12 +429,7 @@ fn cut(
 ///
 /// # Errors
 /// As [`schedule`].
-pub fn schedule_with(
-    program: &Program,
-    plan: &Plan,
-    trace: &Trace,
-    limits: Limits,
-) -> Result<Schedule, CircuitError> {
+pub fn schedule_with(program: &Program, plan: &Plan, trace: &Trace, limits: Limits) -> Result<Schedule, CircuitError> {
     let (chosen, estimate) = schedule(program, trace, limits)?;
     let given = match Schedule::single(plan.clone(), trace, MAX_STEPS) {
         Ok(given) => given,

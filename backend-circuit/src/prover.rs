@@ -173,8 +173,7 @@ pub fn prove(
         z = proving.segment(index, segment, z, &mut done)?;
     }
     statement.check_final_state(&z)?;
-    let facts =
-        ProveFacts { peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0), ..proving.facts };
+    let facts = ProveFacts { peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0), ..proving.facts };
     let file = ProofFile { kind, call: call.clone(), outcome: execution.outcome, segments: done.segments };
     Ok(Proved { file, statement, facts })
 }
@@ -289,8 +288,13 @@ impl Proving<'_> {
         let step = StepCircuit { call: Some(Arc::clone(&self.call)), ..step };
         let rows_per_step = sizes.step_rows as u64;
         let check = self.check;
-        let proof =
-            nova::prove(&params, resumed, (0..left).map(|_| Ok(step.clone())), &z, check, |proof: &RecursiveProof<_>| {
+        let proof = nova::prove(
+            &params,
+            resumed,
+            (0..left).map(|_| Ok(step.clone())),
+            &z,
+            check,
+            |proof: &RecursiveProof<_>| {
                 done.steps = proof.steps() as u64;
                 let flow = self.report(Progress::Folded { steps: earlier + done.steps, of: self.steps, rows_per_step });
                 // What was folded is kept if the user ends proving here, and before the long work of compression.
@@ -301,7 +305,8 @@ impl Proving<'_> {
                     folder.write(done)?;
                 }
                 flow.map(ControlFlow::Continue)
-            })?;
+            },
+        )?;
         done.segments[index].proof = match done.kind {
             Kind::Recursive => proof.to_bytes()?,
             Kind::Compressed => {

@@ -72,7 +72,8 @@ fn shared_functions_return_to_where_they_were_called() {
     assert_eq!((products(&copied), products(&shared)), (8, 1), "{}", shared.legalized().func);
     for (a, b) in [(0, 7), (3, 1), (5, 5), (255, 2), (6, u64::MAX)] {
         let words = [zvm_ir::Word::from(a), zvm_ir::Word::from(b)];
-        let call = Call { calldata: words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect(), ..Call::default() };
+        let call =
+            Call { calldata: words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect(), ..Call::default() };
         let native = interp::run(&module, interp::Call::new(&call.calldata, &call.env), &EmptyState).unwrap();
         assert_eq!(copied.check(&call).unwrap().0, native);
         assert_eq!(shared.check(&call).unwrap().0, native);

@@ -15,9 +15,9 @@ use zvm_backend_circuit::lower;
 use zvm_backend_circuit::nova::{Check, Fr};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
-use zvm_backend_circuit::schedule::{Schedule, Segment};
 use zvm_backend_circuit::prover::{Expected, ProveOptions, prove, verify};
 use zvm_backend_circuit::region::Region;
+use zvm_backend_circuit::schedule::{Schedule, Segment};
 use zvm_backend_circuit::statement;
 use zvm_ir::{EmptyState, Word, interp};
 
@@ -115,8 +115,13 @@ fn a_step_of_too_many_hashes_is_refused() {
     let plan = Arc::new(Plan::new(std::iter::repeat_n(hash, 24)));
     let schedule = Schedule { segments: vec![Segment { plan, steps: 1 }] };
     let mut progress = |_| ControlFlow::Continue(());
-    let options =
-        ProveOptions { kind: Kind::Recursive, cache: None, check: Check::EachStep, keep: None, progress: &mut progress };
+    let options = ProveOptions {
+        kind: Kind::Recursive,
+        cache: None,
+        check: Check::EachStep,
+        keep: None,
+        progress: &mut progress,
+    };
     let error = prove(&program, &schedule, &call([Word::MAX, Word::from(1)]), options).map(drop).unwrap_err();
     assert!(matches!(error, CircuitError::StepSize(rows) if rows > 1 << 21), "{error}");
 }
@@ -166,8 +171,13 @@ fn a_proof_of_a_hash_says_that_hash() {
     let plan = Plan::from_trace(&program, &execution.trace, 1 << 16, 20_000);
     let schedule = Schedule::single(plan, &execution.trace, 100).unwrap();
     let mut progress = |_| ControlFlow::Continue(());
-    let options =
-        ProveOptions { kind: Kind::Recursive, cache: None, check: Check::EachStep, keep: None, progress: &mut progress };
+    let options = ProveOptions {
+        kind: Kind::Recursive,
+        cache: None,
+        check: Check::EachStep,
+        keep: None,
+        progress: &mut progress,
+    };
     let proved = prove(&program, &schedule, &call, options).unwrap();
     assert_eq!(proved.facts.steps, 2);
     let bytes = proved.file.encode();

@@ -194,7 +194,12 @@ const PHASES: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = ico
      u8, v13: u256):\n v14: u1 = iszero v12\n brif v14, block4, block5\nblock5:\n v15: u1 = iconst 1\n v16: u8 = sub v12, v15\n \
      v17: u256 = xor v13, v1\n v18: u256 = not v17\n jump block2(v16, v18)\nblock4:\n return_words 32, v13\n}\n";
 
-fn prove_phases(program: &Arc<Program>, first: u64, keep: Option<Keep<'_>>, stop_after: u64) -> Result<Proved, CircuitError> {
+fn prove_phases(
+    program: &Arc<Program>,
+    first: u64,
+    keep: Option<Keep<'_>>,
+    stop_after: u64,
+) -> Result<Proved, CircuitError> {
     let calldata = Word::from(first).to_be_bytes::<32>().to_vec();
     let call = Call { calldata, ..Call::default() };
     let trace = program.execute(&call).unwrap().trace;
@@ -282,11 +287,14 @@ fn a_proof_goes_on_from_its_checkpoint() {
 }
 
 fn refuse_checkpoints(program: &Arc<Program>, folder: &Path) {
-    let refused = |program: &Arc<Program>, first, resume| {
-        match prove_phases(program, first, Some(Keep { directory: folder, every: 1, resume }), u64::MAX) {
-            Err(CircuitError::Checkpoint(error)) => error,
-            other => panic!("{other:?}"),
-        }
+    let refused = |program: &Arc<Program>, first, resume| match prove_phases(
+        program,
+        first,
+        Some(Keep { directory: folder, every: 1, resume }),
+        u64::MAX,
+    ) {
+        Err(CircuitError::Checkpoint(error)) => error,
+        other => panic!("{other:?}"),
     };
     assert!(matches!(refused(program, 3, false), CheckpointError::Unfinished));
     assert!(matches!(refused(program, 4, true), CheckpointError::Statement));

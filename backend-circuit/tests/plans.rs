@@ -96,7 +96,8 @@ fn labels_stay_inside_the_program() {
 fn mock_fold(program: &Program, schedule: &Schedule, call: &Call) -> Result<Vec<Fr>, CircuitError> {
     let mut z = statement::initial_state(program, call);
     for Segment { plan, steps } in &schedule.segments {
-        let circuit = StepCircuit { program: Arc::new(program.clone()), plan: plan.clone(), call: Some(Arc::new(call.clone())) };
+        let circuit =
+            StepCircuit { program: Arc::new(program.clone()), plan: plan.clone(), call: Some(Arc::new(call.clone())) };
         let recorded = Recorded::new(&circuit)?;
         for _ in 0..*steps {
             let witness = recorded.witness(&circuit, &z, Check::EachStep)?;

@@ -31,7 +31,8 @@ fn bytes(text: &str) -> Result<u64, String> {
         Some('G') => (&digits[..digits.len() - 1], 30),
         _ => (digits, 0),
     };
-    let number: u64 = digits.trim().parse().map_err(|_| format!("`{text}` is not a number of bytes, like 1500M or 4G"))?;
+    let number: u64 =
+        digits.trim().parse().map_err(|_| format!("`{text}` is not a number of bytes, like 1500M or 4G"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is more than any machine has"))
 }
 

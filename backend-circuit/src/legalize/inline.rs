@@ -124,7 +124,11 @@ fn to_share(module: &Module, graph: &CallGraph, main: Func, shared_rows: u64) ->
     let mut shared = Vec::new();
     for func in graph.components().iter().rev().flatten().copied() {
         let mut own = copies.get(&func).copied().unwrap_or(0);
-        if own > 1 && func != main && !graph.is_recursive(func) && rows.get(&func).is_some_and(|&rows| rows >= shared_rows) {
+        if own > 1
+            && func != main
+            && !graph.is_recursive(func)
+            && rows.get(&func).is_some_and(|&rows| rows >= shared_rows)
+        {
             shared.push(func);
             own = 1;
         }

@@ -171,10 +171,8 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site]) {
     let homes = homes(func);
     let preds = preds(func);
     let live = live_in(func, &preds, &homes);
-    let across: Vec<Vec<Value>> = calls
-        .iter()
-        .map(|site| live.get(&site.after).into_iter().flatten().copied().collect())
-        .collect();
+    let across: Vec<Vec<Value>> =
+        calls.iter().map(|site| live.get(&site.after).into_iter().flatten().copied().collect()).collect();
     // A place for each value that is live across a call: as many of a type as one call needs.
     let mut needed: BTreeMap<Type, usize> = BTreeMap::new();
     for values in &across {
