@@ -9,7 +9,7 @@ use zvm_backend_circuit::check::run_steps;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::lower::LABEL;
-use zvm_backend_circuit::nova::{Check, Fr};
+use zvm_backend_circuit::nova::Check;
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::planner::{self, Limits, Model};
 use zvm_backend_circuit::program::Program;

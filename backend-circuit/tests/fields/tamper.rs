@@ -11,6 +11,7 @@ use zvm_backend_circuit::lower::{self, LABEL};
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
 use zvm_backend_circuit::statement;
+use zvm_ir::Word;
 
 use super::Fr;
 
@@ -170,7 +171,7 @@ fn a_place_beyond_the_limit_of_memory_cannot_be_proved() {
             Err(CircuitError::Unprovable(exit)) => assert_eq!(exit.pc, Some(0x42)),
             other => panic!("{other:?}"),
         }
-        let z = statement::initial_state(&program, &call(place));
+        let z = statement::initial_state::<Fr>(&program, &call(place));
         match run_slots(&program, program.regions().regions.keys().take(1), &call(place), z) {
             Err(CircuitError::Unsatisfied(blame)) => {
                 assert!(blame.name.contains("unprovable @0042 bound"), "{}", blame.name)
