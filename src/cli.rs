@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod prove;
 mod run;
+mod state;
 mod stats;
 mod verify;
 
@@ -52,6 +53,8 @@ enum Command {
     Stats(stats::Statistics),
     /// Run the constructor of a contract, for its runtime code and its state.
     Deploy(deploy::Deploy),
+    /// State trees in files: made from states, given back, looked at, proved.
+    State(state::State),
     /// Run a call in one executor, or in all and compare.
     Run(run::Run),
     /// Prove that a call has the outcome that running it gives.
@@ -252,6 +255,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Ir(command) => command.run(&output),
         Command::Stats(command) => command.run(&output),
         Command::Deploy(command) => command.run(&output),
+        Command::State(command) => command.run(&output),
         Command::Run(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),
         Command::Verify(command) => command.run(&output),

@@ -14,6 +14,8 @@ use zvm_ir::outcome::{Address, Halt};
 use zvm_ir::passes::BrokenModule;
 use zvm_ir::{InterpError, ParseError, Pc, VerifyError, Word};
 
+use crate::state_file::Problem;
+
 /// An error of the public API.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -122,6 +124,14 @@ pub enum Error {
         offset: usize,
     },
 
+    /// A state file cannot be made or used.
+    #[error("{path}: {source}")]
+    StateFile {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: Box<Problem>,
+    },
     /// A compiled program or a proof cannot be read.
     #[error("{path}: {source}")]
     Unreadable {
@@ -376,6 +386,8 @@ impl Error {
             Self::Unreadable { .. } => "ZV0713",
             Self::Proof { source, .. } if source.is_unreadable() => "ZV0714",
             Self::Proof { .. } => "ZV0605",
+            Self::StateFile { source, .. } if matches!(**source, Problem::UnknownPlace { .. }) => "ZV0717",
+            Self::StateFile { .. } => "ZV0716",
             Self::Parse { .. } => "ZV0201",
             Self::Verify { .. } => "ZV0202",
             Self::CodeSize { .. } => "ZV0100",
@@ -424,6 +436,9 @@ impl Error {
                 Exit::Subset
             }
             Self::Circuit(error) => circuit_exit(error),
+            Self::StateFile { source, .. } if matches!(**source, Problem::Proof(_)) => Exit::No,
+            Self::StateFile { source, .. } if matches!(**source, Problem::TooManyHashes(_)) => Exit::Limit,
+            Self::StateFile { .. } => Exit::Usage,
             Self::Proof { source, .. } if source.is_unreadable() => Exit::Usage,
             Self::Proof { .. } => Exit::No,
             // The constructor says no, or the compiler contradicts itself.
@@ -472,6 +487,14 @@ impl Error {
                 "known are solc's combined and standard JSON output, and the artifacts of Foundry, Hardhat and Truffle"
             }
             Self::PictureTooLarge { .. } => "use `--cfg dot`, and Graphviz or a viewer of its files",
+            Self::StateFile { source, .. } => match **source {
+                Problem::UnknownPlace { .. } => {
+                    "say what is hashed for it: `--calls` with calls that read it, `--preimages`, `--places`, or `--layout` with \
+                     `--keys`"
+                }
+                Problem::Place(_) => "a place is a number, or looks like `keccak(0x…, 5)+1`",
+                _ => return None,
+            },
             Self::NotHex { .. } => "give runtime bytecode as hex digits, or as raw bytes",
             Self::Json { .. } => "a file that begins with `{` is read as a compiler's JSON output",
             Self::CompilerFailed { .. } => "compile again, with `evm.deployedBytecode` among the selected outputs",

@@ -12,8 +12,11 @@ pub mod executors;
 pub mod input;
 pub mod names;
 pub mod picture;
+pub mod places;
 pub mod program;
 pub mod state;
+pub mod state_file;
+pub mod storage_layout;
 
 pub use call::Call;
 pub use error::{Error, Exit, Place};
