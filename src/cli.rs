@@ -14,6 +14,7 @@ mod prove;
 mod run;
 mod setup;
 mod size;
+mod state;
 mod stats;
 mod verifier;
 mod verify;
@@ -57,6 +58,8 @@ enum Command {
     Stats(stats::Statistics),
     /// Run the constructor of a contract, for its runtime code and its state.
     Deploy(deploy::Deploy),
+    /// State trees in files: made from states, given back, looked at, proved.
+    State(state::State),
     /// Run a call in one executor, or in all and compare.
     Run(run::Run),
     /// Say where the rows of calls go: by region, instruction and position.
@@ -263,6 +266,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Ir(command) => command.run(&output),
         Command::Stats(command) => command.run(&output),
         Command::Deploy(command) => command.run(&output),
+        Command::State(command) => command.run(&output),
         Command::Run(command) => command.run(&output),
         Command::Profile(command) => command.run(&output),
         Command::Prove(command) => command.run(&output),

@@ -18,6 +18,7 @@ use zvm_ir::passes::BrokenModule;
 use zvm_ir::{InterpError, ParseError, Pc, VerifyError, Word};
 
 use crate::creation::CreationError;
+use crate::state_file::Problem;
 
 /// An error of the public API.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +128,14 @@ pub enum Error {
         offset: usize,
     },
 
+    /// A state file cannot be made or used.
+    #[error("{path}: {source}")]
+    StateFile {
+        /// The file.
+        path: String,
+        /// The reason.
+        source: Box<Problem>,
+    },
     /// A compiled program or a proof cannot be read.
     #[error("{path}: {source}")]
     Unreadable {
@@ -232,7 +241,7 @@ pub enum Error {
     },
     /// The emitted code does not do what the IR says: an error of the compiler.
     #[error("the emitted code differs from the IR: {0}")]
-    Emitted(zvm_backend_evm::CheckError),
+    Emitted(Box<zvm_backend_evm::CheckError>),
     /// The constructor cannot be compiled anew.
     #[error(transparent)]
     Creation(#[from] CreationError),
@@ -388,6 +397,8 @@ impl Error {
             Self::Proof { source, .. } if source.is_unreadable() => "ZV0714",
             Self::Proof { source, .. } if source.keys().is_some() => "ZV0609",
             Self::Proof { .. } => "ZV0605",
+            Self::StateFile { source, .. } if matches!(**source, Problem::UnknownPlace { .. }) => "ZV0717",
+            Self::StateFile { .. } => "ZV0716",
             Self::Parse { .. } => "ZV0201",
             Self::Verify { .. } => "ZV0202",
             Self::CodeSize { .. } => "ZV0100",
@@ -441,6 +452,9 @@ impl Error {
             | Self::Creation(_)
             | Self::Interp(InterpError::Foreign { .. } | InterpError::Unfilled { .. }) => Exit::Subset,
             Self::Circuit(error) => circuit_exit(error),
+            Self::StateFile { source, .. } if matches!(**source, Problem::Proof(_)) => Exit::No,
+            Self::StateFile { source, .. } if matches!(**source, Problem::TooManyHashes(_)) => Exit::Limit,
+            Self::StateFile { .. } => Exit::Usage,
             Self::Proof { source, .. } if source.is_unreadable() || source.keys().is_some() => Exit::Usage,
             Self::Proof { .. } => Exit::No,
             // The constructor says no, or the compiler contradicts itself.
@@ -490,6 +504,14 @@ impl Error {
                 "known are solc's combined and standard JSON output, and the artifacts of Foundry, Hardhat and Truffle"
             }
             Self::PictureTooLarge { .. } => "use `--cfg dot`, and Graphviz or a viewer of its files",
+            Self::StateFile { source, .. } => match **source {
+                Problem::UnknownPlace { .. } => {
+                    "say what is hashed for it: `--calls` with calls that read it, `--preimages`, `--places`, or `--layout` with \
+                     `--keys`"
+                }
+                Problem::Place(_) => "a place is a number, or looks like `keccak(0x…, 5)+1`",
+                _ => return None,
+            },
             Self::NotHex { .. } => "give runtime bytecode as hex digits, or as raw bytes",
             Self::Json { .. } => "a file that begins with `{` is read as a compiler's JSON output",
             Self::CompilerFailed { .. } => "compile again, with `evm.deployedBytecode` among the selected outputs",

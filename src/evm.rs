@@ -9,6 +9,7 @@
 
 pub mod deploy;
 mod interpreted;
+pub mod preimages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

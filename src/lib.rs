@@ -14,9 +14,12 @@ pub mod input;
 pub mod l1;
 pub mod names;
 pub mod picture;
+pub mod places;
 pub mod profile;
 pub mod program;
 pub mod state;
+pub mod state_file;
+pub mod storage_layout;
 
 pub use call::Call;
 pub use error::{Error, Exit, Place};

@@ -94,7 +94,9 @@ impl Lowering {
     /// The code, if nothing in it differs from the IR or nobody asks.
     fn checked(&self, lowered: Lowered) -> Result<Lowered, Error> {
         match self.verify.then(|| check(&lowered)) {
-            Some(Err(errors)) => Err(errors.into_iter().next().map_or(Error::NoBytecode, Error::Emitted)),
+            Some(Err(errors)) => {
+                Err(errors.into_iter().next().map_or(Error::NoBytecode, |error| Error::Emitted(Box::new(error))))
+            }
             Some(Ok(())) | None => Ok(lowered),
         }
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use zvm::evm::deploy::{arguments, deploy};
 use zvm::{Error, call};
-use zvm_ir::Env;
+use zvm_ir::{Env, Word};
 
 use super::output::{Output, grouped, write_file};
 use super::{Answer, Environment, Failure, Program, contract, read_state};
@@ -30,7 +30,8 @@ pub(crate) struct Deploy {
     /// The state before: JSON in the shape of the `prestateTracer`.
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
-    /// Write the state here; the runtime code is written as `runtime.hex` beside it.
+    /// Write the state here; beside it the runtime code as `runtime.hex`, and as `preimages.json` what was hashed, for
+    /// `zvm state import --preimages`.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
@@ -53,14 +54,23 @@ impl Deploy {
         write_file(&self.output, format!("{:#}\n", deployed.state.to_json()).as_bytes())?;
         write_file(&runtime, format!("0x{}\n", hex::encode(&deployed.runtime)).as_bytes())?;
 
+        let preimages = self.output.with_file_name("preimages.json");
+        let hashed = |words: &Vec<Word>| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+            Value::from(format!("0x{}", hex::encode(bytes)))
+        };
+        let hashed: Value = deployed.preimages.iter().map(hashed).collect();
+        write_file(&preimages, format!("{hashed:#}\n").as_bytes())?;
+
         let (bytes, gas) = (deployed.runtime.len() as u64, deployed.gas);
         let address = format!("0x{}", hex::encode(env.address));
         let text = format!(
-            "deployed  {} bytes at {address}, {} gas\nwritten   {}\nwritten   {}\n",
+            "deployed  {} bytes at {address}, {} gas\nwritten   {}\nwritten   {}\nwritten   {}\n",
             grouped(bytes),
             grouped(gas),
             self.output.display(),
-            runtime.display()
+            runtime.display(),
+            preimages.display()
         );
         output.either(&text, || {
             json!({
@@ -69,6 +79,7 @@ impl Deploy {
                 "runtime_bytes": bytes,
                 "state": self.output.display().to_string(),
                 "runtime": runtime.display().to_string(),
+                "preimages": preimages.display().to_string(),
             })
         })?;
         Ok(Answer::Yes)

@@ -3,7 +3,7 @@
 
 use alloy_json_abi::{Function, JsonAbi, StateMutability};
 use revm::MainBuilder;
-use revm::handler::{Handler, MainnetHandler};
+use revm::inspector::InspectorHandler;
 use revm::interpreter::{CreateInputs, CreateScheme, FrameInput};
 use serde_json::Value;
 use zvm_ir::Env;
@@ -11,7 +11,8 @@ use zvm_ir::outcome::Halt;
 
 use crate::call;
 use crate::error::Error;
-use crate::evm::{Evm, first_frame};
+use crate::evm::preimages::{Hashes, Preimages};
+use crate::evm::{Evm, Mainnet, first_frame};
 use crate::state::State;
 
 /// A contract that was deployed.
@@ -23,6 +24,8 @@ pub struct Deployment {
     pub state: State,
     /// Execution gas of the constructor, with that of storing the code.
     pub gas: u64,
+    /// What was hashed meanwhile: see [`Evm::preimages`].
+    pub preimages: Preimages,
 }
 
 /// The arguments of a constructor, encoded: what follows the creation code. The types come from `signature`,
@@ -60,19 +63,20 @@ pub fn deploy(creation: &[u8], env: &Env, pre: &State) -> Result<Deployment, Err
     let env = Env { selfbalance: before, ..env.clone() };
 
     let evm_code = Evm::new(&[]);
-    let mut evm = evm_code.context(&env, &funded)?.build_mainnet();
+    let mut evm = evm_code.context(&env, &funded)?.build_mainnet_with_inspector(Hashes::default());
     let scheme = CreateScheme::Custom { address: env.address.into() };
     let gas_limit = evm_code.gas_limit();
     let inputs = CreateInputs::new(env.caller.into(), scheme, env.callvalue, creation.to_vec().into(), gas_limit, 0);
     let frame = first_frame(&mut evm, &env, env.caller, FrameInput::Create(Box::new(inputs)))?;
-    let result = MainnetHandler::default().run_exec_loop(&mut evm, frame);
+    let result = Mainnet::default().inspect_run_exec_loop(&mut evm, frame);
     let execution = evm_code.finish(result, &mut evm)?;
     if execution.outcome.halt != Halt::Return {
         return Err(Error::ConstructorFailed { halt: execution.outcome.halt, data: execution.outcome.data });
     }
+    let preimages = evm.inspector.0;
     let mut state = funded;
     state.apply(&execution.changes);
     let account = state.accounts.entry(env.address).or_default();
     account.code.clone_from(&execution.outcome.data);
-    Ok(Deployment { runtime: execution.outcome.data, state, gas: execution.gas })
+    Ok(Deployment { runtime: execution.outcome.data, state, gas: execution.gas, preimages })
 }
