@@ -14,7 +14,8 @@ fn within(function: &Function, value: Value, depth: u32) -> (Word, Word) {
     let widest = (Word::ZERO, function.ty(value).max_value());
     let Some(inst) = function.def_inst(value) else { return widest };
     let data = &function.insts[inst];
-    if let Imm::Word(word) = data.imm {
+    // The word of `bound` is how much room there is, not its result.
+    if let (Opcode::Iconst, Imm::Word(word)) = (data.opcode, data.imm) {
         return (word, word);
     }
     if depth == 0 {
