@@ -4,8 +4,10 @@
 //! key and the next. The last leaf's next key is zero, and the first leaf is the sentinel with key zero, which is no place's.
 //! Keys are field elements in the order of the integers below the modulus.
 //!
-//!     root = H(tree, open, count, field, version)
-//!     tree = 10 levels of nodes H(8 children) over leaves H(key, value low, value high, next key)
+//! ```text
+//! root = H(tree, open, count, field, version)
+//! tree = 10 levels of nodes H(8 children) over leaves H(key, value low, value high, next key)
+//! ```
 //!
 //! Leaves are numbered in the order in which they came, never by key. The `count` says how many there are; a new one takes the
 //! number `count`, so that none is overwritten. The node of the last eight numbers is *open* while it has room: it is a part of the root,
