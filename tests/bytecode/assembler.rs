@@ -28,8 +28,8 @@ pub(crate) fn assemble(text: &str) -> Vec<u8> {
             "#" => code.extend(hex::decode(rest).expect("hex")),
             _ if first.starts_with(|c: char| c.is_ascii_digit()) => push(&mut code, word.parse().expect("a number")),
             _ => {
-                let opcode = OpCode::parse(word).unwrap_or_else(|| panic!("no opcode {word}"));
-                code.push(opcode.get());
+                let byte = (0..=255u8).find(|&byte| OpCode::new(byte).is_some_and(|op| op.as_str() == word));
+                code.push(byte.unwrap_or_else(|| panic!("no opcode {word}")));
             }
         }
     }
