@@ -141,7 +141,11 @@ fn deploy_writes_runtime_code_and_state() {
     let inside = deep.join("state.json");
     let output = run(&["deploy", &collatz(), "-o", &inside.display().to_string()]);
     assert_eq!(exit(&output), 2);
-    assert!(errors(&output).contains("state.json") && !errors(&output).contains("state.json/.tmp"), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("state.json") && !errors(&output).contains("state.json/.tmp"),
+        "{}",
+        errors(&output)
+    );
 }
 
 #[test]

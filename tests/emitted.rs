@@ -1,6 +1,6 @@
 //! What is promised of emitted code besides that it does the same (`tests/agree.rs`): code that fits an account still fits,
-//! twice is the same bytes, each block is checked, the source map leads to instructions, and code for every fork does by the rules
-//! of that fork what the original does.
+//! twice is the same bytes, each block is checked, the source map leads to instructions, and code for every fork does by the
+//! rules of that fork what the original does.
 //!
 //! Each trial is a contract; with `ZVM_SLOW` all of the corpus.
 
@@ -33,6 +33,7 @@ const CONTRACTS: &[&str] = &[
     "openzeppelin__ERC20PresetFixedSupply__0.8.4-o200",
     "poseidon__PoseidonT3__0.8.20-o200",
     "solady__SoladyLibBitWrapper__0.8.37-ir200",
+    "solady__SoladyP256Wrapper__0.8.30-o200",
     "uniswap-v2__UniswapV2Router02__0.6.6-o999999",
     "vyper-examples_ERC20__ERC20__vy0.3.10-Ocodesize",
     "weth__WETH9__0.5.17-o200",
@@ -90,7 +91,6 @@ fn starts(code: &[u8]) -> BTreeSet<u32> {
         starts.insert(at as u32);
         at += match byte {
             opcode::PUSH1..=opcode::PUSH32 => 2 + usize::from(byte - opcode::PUSH1),
-            opcode::DUPN | opcode::SWAPN | opcode::EXCHANGE => 2,
             _ => 1,
         };
     }
@@ -100,13 +100,7 @@ fn starts(code: &[u8]) -> BTreeSet<u32> {
 /// Every instruction has an origin, which is one; immutables are the words of a PUSH32 in both; nothing is out of range.
 fn check_map(lowered: &Lowered, original: &[u8]) -> Result<(), String> {
     let instructions = starts(&lowered.code[..lowered.code_len()]);
-    // What the original calls instructions depends on the fork only where it has none.
-    let mut origins = BTreeSet::new();
-    let mut at = 0;
-    while let Some(&byte) = original.get(at) {
-        origins.insert(at as u32);
-        at += 1 + usize::from(byte.saturating_sub(opcode::PUSH0)) * usize::from(byte <= opcode::PUSH32);
-    }
+    let origins = starts(original);
     for &here in &instructions {
         match lowered.origin(here) {
             Some(there) if origins.contains(&there) => {}
@@ -139,14 +133,31 @@ fn check_map(lowered: &Lowered, original: &[u8]) -> Result<(), String> {
 
 /// Who logs transfers of value (EIP-7708).
 const SYSTEM: [u8; 20] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe,
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xfe,
 ];
 
-/// Code for each fork, by its rules, does what the original does by those of the newest.
+/// The oldest fork that has all instructions of some code.
+fn needs(code: &[u8]) -> Fork {
+    let since = |at: u32| match code.get(at as usize) {
+        Some(&opcode::PUSH0) => Fork::Shanghai,
+        Some(&(opcode::MCOPY | opcode::TLOAD | opcode::TSTORE | opcode::BLOBHASH | opcode::BLOBBASEFEE)) => {
+            Fork::Cancun
+        }
+        Some(&opcode::CLZ) => Fork::Osaka,
+        _ => Fork::London,
+    };
+    starts(code).into_iter().map(since).max().unwrap_or(Fork::London)
+}
+
+/// Code for each fork, by its rules, does what the original does by the same rules, or by those of the oldest fork that has
+/// its instructions: forks also differ in their precompiled contracts.
 fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
     let Source::Contract(contract) = &input.source else { return Err("not a contract".into()) };
-    let original = Evm::new(&contract.runtime).with_gas_limit(GAS_LIMIT);
+    let end = contract.runtime.len() - program.metadata().map_or(0, <[u8]>::len);
+    let since = needs(&contract.runtime[..end]);
     for fork in Fork::ALL {
+        let original = Evm::new(&contract.runtime).with_gas_limit(GAS_LIMIT).with_fork(fork.max(since));
         let lowered = match program.lowered(&Options { fork, ..Options::default() }) {
             Err(Error::Lower(LowerError::Unsupported { .. })) if fork < Fork::Cancun => continue,
             result => result.map_err(failed)?,
@@ -165,7 +176,9 @@ fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
             let found = emitted.run(&call.calldata, &env, &state).map_err(failed)?;
             if let Some(part) = difference(&run_of(&expected), &run_of(&found)) {
                 let calldata = hex::encode(&call.calldata);
-                return Err(format!("{fork} differs in {part} at calldata 0x{calldata}\n{expected:?}\n{found:?}").into());
+                return Err(
+                    format!("{fork} differs in {part} at calldata 0x{calldata}\n{expected:?}\n{found:?}").into()
+                );
             }
             generator.learn(&expected.outcome.data);
             state.apply(&expected.changes);

@@ -19,7 +19,12 @@ fn reentrant(outer: &str, inner: &str) -> String {
 fn storage_between_calls_of_itself() {
     for (store, load) in [("SSTORE", "SLOAD"), ("TSTORE", "TLOAD")] {
         // Each kind of call, and what it may change.
-        for call in ["0 0 32 0 0 ADDRESS GAS CALL", "0 0 32 0 ADDRESS GAS DELEGATECALL", "0 0 32 0 ADDRESS GAS STATICCALL", "0 0 32 0 0 ADDRESS GAS CALLCODE"] {
+        for call in [
+            "0 0 32 0 0 ADDRESS GAS CALL",
+            "0 0 32 0 ADDRESS GAS DELEGATECALL",
+            "0 0 32 0 ADDRESS GAS STATICCALL",
+            "0 0 32 0 0 ADDRESS GAS CALLCODE",
+        ] {
             let outer = format!(
                 "5 1 {store} 1 {load} 1 0 MSTORE {call} 1 {load} ADD SWAP1 2 MUL XOR 32 MSTORE 1 {load} 64 MSTORE RETURNDATASIZE 96 MSTORE 128 0 RETURN"
             );
@@ -74,7 +79,9 @@ fn values_that_move() {
         Case::new(&text).account(OTHER, code).words(&[[0], [3], [7], [8], [u64::MAX]]).agrees();
     }
     // An account that nobody has; gas that is too little.
-    Case::new("0 0 0 0 1 99999999999999999999 GAS CALL 0 SSTORE 99999999999999999999 BALANCE 1 SSTORE STOP").words(&[[0]]).agrees();
+    Case::new("0 0 0 0 1 99999999999999999999 GAS CALL 0 SSTORE 99999999999999999999 BALANCE 1 SSTORE STOP")
+        .words(&[[0]])
+        .agrees();
     let text = format!("0 0 0 0 0 {other} 5 CALL 0 SSTORE RETURNDATASIZE 1 SSTORE STOP");
     Case::new(&text).account(OTHER, "1 0 SSTORE STOP").words(&[[0]]).agrees();
 }
@@ -87,7 +94,13 @@ fn code_of_others() {
         "{other} EXTCODESIZE 0 MSTORE {other} EXTCODEHASH 32 MSTORE 99 EXTCODESIZE 64 MSTORE 99 EXTCODEHASH 96 MSTORE CALLER EXTCODEHASH 128 MSTORE
          32 CALLDATALOAD 127 AND 0 CALLDATALOAD 160 {other} EXTCODECOPY 320 0 RETURN"
     );
-    let case = Case::new(&text).account(OTHER, "1 2 3 4 5 6 7 8 9 STOP").words(&[[0, 5], [3, 100], [18, 1], [19, 1], [u64::MAX, 40]]);
+    let case = Case::new(&text).account(OTHER, "1 2 3 4 5 6 7 8 9 STOP").words(&[
+        [0, 5],
+        [3, 100],
+        [18, 1],
+        [19, 1],
+        [u64::MAX, 40],
+    ]);
     case.calldata(&wide(&[Word::MAX, Word::from(10)])).agrees();
 }
 
@@ -124,11 +137,29 @@ fn destruction() {
 #[test]
 fn the_environment() {
     let reads = [
-        "ADDRESS", "ORIGIN", "CALLER", "CALLVALUE", "CALLDATASIZE", "CODESIZE", "GASPRICE", "RETURNDATASIZE", "COINBASE", "TIMESTAMP",
-        "NUMBER", "DIFFICULTY", "GASLIMIT", "CHAINID", "SELFBALANCE", "BASEFEE", "PC",
+        "ADDRESS",
+        "ORIGIN",
+        "CALLER",
+        "CALLVALUE",
+        "CALLDATASIZE",
+        "CODESIZE",
+        "GASPRICE",
+        "RETURNDATASIZE",
+        "COINBASE",
+        "TIMESTAMP",
+        "NUMBER",
+        "DIFFICULTY",
+        "GASLIMIT",
+        "CHAINID",
+        "SELFBALANCE",
+        "BASEFEE",
+        "PC",
     ];
-    let text: String =
-        reads.iter().enumerate().map(|(at, opcode)| format!("{opcode} DUP1 {} MSTORE 7 MUL {} SSTORE ", 32 * at, at + 1)).collect();
+    let text: String = reads
+        .iter()
+        .enumerate()
+        .map(|(at, opcode)| format!("{opcode} DUP1 {} MSTORE 7 MUL {} SSTORE ", 32 * at, at + 1))
+        .collect();
     Case::new(&format!("{text} 1 SLOAD 17 SLOAD XOR 600 MSTORE 632 0 RETURN")).words(&[[1]]).calldata(&[]).agrees();
     Case::new("0 BLOBHASH 0 SSTORE BLOBBASEFEE 1 SSTORE 5 BLOCKHASH 2 SSTORE NUMBER BLOCKHASH 3 SSTORE STOP")
         .since(Fork::Cancun)

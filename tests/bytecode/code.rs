@@ -19,9 +19,9 @@ fn code_that_reads_itself() {
         "CODESIZE 1 SUB 7 CODECOPY 64 0 CALLDATALOAD 127 AND RETURN",
     ];
     for text in texts {
-        let case = corners().iter().fold(Case::new(text), |case, word| {
-            case.calldata(&wide(&[Word::from(5), *word, Word::from(200)]))
-        });
+        let case = corners()
+            .iter()
+            .fold(Case::new(text), |case, word| case.calldata(&wide(&[Word::from(5), *word, Word::from(200)])));
         case.words(&[[0, 0, 0], [1, 7, 255], [63, 30, 40], [9, 31, 1], [2, 100, 9]]).agrees();
     }
 }
@@ -62,7 +62,10 @@ fn jumps_that_go_nowhere() {
     // An address that is a word of calldata: each of the few places, and each between them.
     let text = "0 CALLDATALOAD JUMP :a 1 0 SSTORE STOP #605b :b 32 CALLDATALOAD 2 SSTORE STOP :c 0 0 REVERT";
     let case = (0..30).fold(Case::new(text), |case, at| case.calldata(&words(&[at, 9])));
-    let halts = case.calldata(&wide(&[Word::MAX, Word::ZERO])).calldata(&wide(&[(Word::from(1) << 32) + Word::from(4)])).agrees();
+    let halts = case
+        .calldata(&wide(&[Word::MAX, Word::ZERO]))
+        .calldata(&wide(&[(Word::from(1) << 32) + Word::from(4)]))
+        .agrees();
     let counts = count(&halts);
     assert_eq!((counts[&Some(Halt::Return)], counts[&Some(Halt::Revert)]), (2, 1), "{counts:?}");
     // In a loop that ends at the end of the code.
@@ -72,7 +75,12 @@ fn jumps_that_go_nowhere() {
 /// What depends on gas has no one outcome: refused where it is read. Gas for a call is not such a thing.
 #[test]
 fn code_that_depends_on_gas() {
-    for text in ["GAS 0 SSTORE STOP", "GAS 0 MSTORE 32 0 RETURN", "5000 GAS LT @a JUMPI STOP :a 1 0 SSTORE STOP", "GAS @a JUMPI STOP :a STOP"] {
+    for text in [
+        "GAS 0 SSTORE STOP",
+        "GAS 0 MSTORE 32 0 RETURN",
+        "5000 GAS LT @a JUMPI STOP :a 1 0 SSTORE STOP",
+        "GAS @a JUMPI STOP :a STOP",
+    ] {
         let (code, pc) = Case::new(text).refusal();
         assert_eq!(code, "ZV0103", "{text}");
         assert!(pc.is_some(), "{text}");

@@ -50,12 +50,15 @@ fn agrees(contract: &Contract, arguments: &[Vec<u8>]) -> usize {
                 check(code).unwrap_or_else(|errors| panic!("{}\n{}", errors[0], code.listing()));
             }
             for arguments in arguments {
-                let both = [&old, &new.code].map(|code| deploy(&[code, arguments.as_slice()].concat(), &env(), &State::default()));
+                let both = [&old, &new.code]
+                    .map(|code| deploy(&[code, arguments.as_slice()].concat(), &env(), &State::default()));
                 let show = || format!("{options:?}, arguments {}\n{}", hex::encode(arguments), new.listing());
                 match both {
                     [Ok(old), Ok(new)] => {
                         deployed += 1;
-                        let account = |state: &State| state.accounts.get(&env().address).map(|a| (a.storage.clone(), a.balance, a.nonce));
+                        let account = |state: &State| {
+                            state.accounts.get(&env().address).map(|a| (a.storage.clone(), a.balance, a.nonce))
+                        };
                         assert_eq!(account(&old.state), account(&new.state), "{}", show());
                         let calls = [&old, &new].map(|done| {
                             Evm::new(&done.runtime).run(&[1, 2, 3], &env(), &done.state).expect("an outcome").outcome
@@ -77,7 +80,11 @@ fn arguments_behind_the_code() {
     let constructor = "END CODESIZE SUB END 0 CODECOPY 0 MLOAD 1 SSTORE 32 MLOAD 0 MLOAD MUL 2 SSTORE
         0 MLOAD 3 EQ @bad JUMPI LEN @runtime 0 CODECOPY LEN 0 RETURN :bad 32 0 REVERT";
     let contract = contract(constructor, &format!("1 SLOAD 2 SLOAD XOR 0 MSTORE 32 0 RETURN {}", pad()), &[]);
-    let list: Vec<Vec<u8>> = corners().iter().map(|word| wide(&[*word, Word::from(7)])).chain([wide(&[Word::from(3), Word::ZERO])]).collect();
+    let list: Vec<Vec<u8>> = corners()
+        .iter()
+        .map(|word| wide(&[*word, Word::from(7)]))
+        .chain([wide(&[Word::from(3), Word::ZERO])])
+        .collect();
     assert!(agrees(&contract, &list) > 0);
 }
 
@@ -110,7 +117,8 @@ fn words_that_may_be_code_or_arguments() {
     let constructor = "32 CODESIZE 32 SWAP1 SUB 0 CODECOPY 0 MLOAD 1 SSTORE LEN @runtime 0 CODECOPY LEN 0 RETURN";
     let contract = contract(constructor, &format!("1 SLOAD 0 MSTORE 32 0 RETURN {}", pad()), &[]);
     let input = Input { origin: "test".to_owned(), source: Source::Contract(Box::new(contract.clone())) };
-    let runtime = Program::load(&input).and_then(|program| program.lowered(&Options::default())).expect("it is lowered");
+    let runtime =
+        Program::load(&input).and_then(|program| program.lowered(&Options::default())).expect("it is lowered");
     let error = creation(&contract, &runtime, &Options::default()).expect_err("it reads its own code");
     assert!(error.to_string().contains("0x0009"), "{error}");
 }

@@ -18,7 +18,8 @@ fn memory_that_nobody_has_written() {
         0 0 MSTORE 0 32 MSTORE 1024 32 CALLDATALOAD RETURN";
     Case::new(text).words(&[[1, 0], [2, 31], [3, 700]]).agrees();
     // A hash of words next to a read of what is below them.
-    let text = "0 CALLDATALOAD 64 MSTORE 32 CALLDATALOAD 96 MSTORE 64 64 KECCAK256 0 SSTORE 0 MLOAD 32 MLOAD ADD 1 SSTORE
+    let text =
+        "0 CALLDATALOAD 64 MSTORE 32 CALLDATALOAD 96 MSTORE 64 64 KECCAK256 0 SSTORE 0 MLOAD 32 MLOAD ADD 1 SSTORE
         64 CALLDATALOAD 255 AND MLOAD 2 SSTORE 160 0 RETURN";
     Case::new(text).words(&[[1, 2, 0], [3, 4, 64], [3, 4, 80], [5, 6, 255]]).agrees();
 }
@@ -48,7 +49,8 @@ fn the_size_of_memory() {
         Case::new(&text).words(&[[0], [31], [200]]).agrees();
     }
     // Between two reads of it, in a loop.
-    let text = "0 CALLDATALOAD 7 AND :top DUP1 ISZERO @end JUMPI MSIZE MLOAD POP MSIZE DUP2 SSTORE 1 SWAP1 SUB @top JUMP
+    let text =
+        "0 CALLDATALOAD 7 AND :top DUP1 ISZERO @end JUMPI MSIZE MLOAD POP MSIZE DUP2 SSTORE 1 SWAP1 SUB @top JUMP
         :end MSIZE 0 MSTORE 32 0 RETURN";
     Case::new(text).words(&[[0], [1], [5]]).agrees();
     Case::new("0 0 32 MCOPY 32 0 CALLDATALOAD 255 AND 96 MCOPY MSIZE 0 MSTORE 64 0 RETURN")
@@ -78,9 +80,17 @@ fn calldata_past_its_end() {
 fn copies_that_overlap() {
     let text = "96 0 0 CALLDATACOPY 160 CALLDATALOAD 127 AND 128 CALLDATALOAD 127 AND 96 CALLDATALOAD 127 AND MCOPY 256 0 RETURN";
     let mut case = Case::new(text);
-    for (to, from, len) in
-        [(0, 1, 64), (1, 0, 64), (32, 0, 96), (0, 32, 96), (5, 5, 40), (0, 100, 127), (100, 0, 127), (3, 3, 0), (64, 33, 33)]
-    {
+    for (to, from, len) in [
+        (0, 1, 64),
+        (1, 0, 64),
+        (32, 0, 96),
+        (0, 32, 96),
+        (5, 5, 40),
+        (0, 100, 127),
+        (100, 0, 127),
+        (3, 3, 0),
+        (64, 33, 33),
+    ] {
         let head: Vec<u8> = (1..=96).collect();
         case = case.calldata(&[head, words(&[to, from, len])].concat());
     }
@@ -148,10 +158,9 @@ fn return_data_past_its_end() {
 fn where_return_data_goes() {
     let other = hex(OTHER);
     for (out, len) in [(0, 96), (16, 40), (16, 10), (50, 0), (200, 64)] {
-        let text = format!(
-            "CALLDATASIZE 0 0 CALLDATACOPY {len} {out} 64 0 0 {other} GAS CALL 300 MSTORE 400 0 RETURN"
-        );
-        let call = Case::new(&text).account(OTHER, "CALLDATASIZE 0 1 CALLDATACOPY 40 0 CALLDATALOAD @r JUMPI RETURN :r REVERT");
+        let text = format!("CALLDATASIZE 0 0 CALLDATACOPY {len} {out} 64 0 0 {other} GAS CALL 300 MSTORE 400 0 RETURN");
+        let call = Case::new(&text)
+            .account(OTHER, "CALLDATASIZE 0 1 CALLDATACOPY 40 0 CALLDATALOAD @r JUMPI RETURN :r REVERT");
         call.words(&[[0, 1, 2], [7, 8, 9]]).agrees();
     }
     // The identity precompile onto its own input; one that fails.

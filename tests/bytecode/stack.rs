@@ -36,7 +36,9 @@ const MEMORY: [(&str, &str); 4] = [
 fn seven() -> Vec<Vec<u8>> {
     let corners = corners();
     let at = |n: usize| corners[n % corners.len()];
-    (0..5).map(|n| wide(&[at(n), at(3 * n + 1), at(5 * n + 2), at(n + 4), at(7 * n), at(2 * n + 9), at(n + 6)])).collect()
+    (0..5)
+        .map(|n| wide(&[at(n), at(3 * n + 1), at(5 * n + 2), at(n + 4), at(7 * n), at(2 * n + 9), at(n + 6)]))
+        .collect()
 }
 
 fn with_seven(text: &str) -> Case {
@@ -204,8 +206,26 @@ fn a_program_that_sees_the_size_of_memory() {
 #[test]
 fn arithmetic_at_the_edges() {
     const BINARY: [&str; 20] = [
-        "ADD", "MUL", "SUB", "DIV", "SDIV", "MOD", "SMOD", "SIGNEXTEND", "LT", "GT", "SLT", "SGT", "EQ", "AND", "OR", "XOR",
-        "BYTE", "SHL", "SHR", "SAR",
+        "ADD",
+        "MUL",
+        "SUB",
+        "DIV",
+        "SDIV",
+        "MOD",
+        "SMOD",
+        "SIGNEXTEND",
+        "LT",
+        "GT",
+        "SLT",
+        "SGT",
+        "EQ",
+        "AND",
+        "OR",
+        "XOR",
+        "BYTE",
+        "SHL",
+        "SHR",
+        "SAR",
     ];
     let corners = corners();
     for opcode in BINARY {
@@ -224,12 +244,15 @@ fn arithmetic_at_the_edges() {
     for opcode in ["ADDMOD", "MULMOD"] {
         let text = format!("64 CALLDATALOAD 32 CALLDATALOAD 0 CALLDATALOAD {opcode} {RETURN}");
         let case = corners.iter().fold(Case::new(&text), |case, a| {
-            corners.iter().fold(case, |case, b| case.calldata(&wide(&[*a, *b, Word::MAX])).calldata(&wide(&[*a, Word::MAX, *b])))
+            corners
+                .iter()
+                .fold(case, |case, b| case.calldata(&wide(&[*a, *b, Word::MAX])).calldata(&wide(&[*a, Word::MAX, *b])))
         });
         case.agrees();
     }
     // 0^0, powers beyond the word, one that is shifted.
-    let text = format!("32 CALLDATALOAD 0 CALLDATALOAD EXP 32 CALLDATALOAD 2 EXP XOR 32 CALLDATALOAD 256 EXP XOR {RETURN}");
+    let text =
+        format!("32 CALLDATALOAD 0 CALLDATALOAD EXP 32 CALLDATALOAD 2 EXP XOR 32 CALLDATALOAD 256 EXP XOR {RETURN}");
     let case = Case::new(&text).words(&[[0, 0], [0, 1], [1, 0], [2, 255], [2, 256], [3, 600], [256, 31], [256, 32]]);
     case.calldata(&wide(&[Word::MAX, Word::MAX])).agrees();
     let text = format!("0 CALLDATALOAD CLZ 0 CALLDATALOAD 1 SHR CLZ ADD {RETURN}");
@@ -239,7 +262,15 @@ fn arithmetic_at_the_edges() {
 /// As many instructions as fit, each with the result of the one before: nothing recurses as deep as that.
 #[test]
 fn the_longest_chains() {
-    for link in ["3 MUL 5 ADD ", "NOT CALLVALUE XOR NOT 3 ADD ", "3 CALLVALUE SUB OR ", "CALLDATALOAD ", "MLOAD ", "SLOAD ", "DUP1 3 EXP ADD "] {
+    for link in [
+        "3 MUL 5 ADD ",
+        "NOT CALLVALUE XOR NOT 3 ADD ",
+        "3 CALLVALUE SUB OR ",
+        "CALLDATALOAD ",
+        "MLOAD ",
+        "SLOAD ",
+        "DUP1 3 EXP ADD ",
+    ] {
         let len = crate::assembler::assemble(link).len();
         let text = format!("0 CALLDATALOAD {} 0 SSTORE STOP", link.repeat(24_000 / len));
         let mut case = Case::new(&text).words(&[[0]]);
