@@ -30,13 +30,14 @@ use revm::primitives::hardfork::SpecId;
 use revm::primitives::{Address as EvmAddress, B256, Bytes, KECCAK_EMPTY, TxKind};
 use revm::state::{AccountInfo, EvmState, TransientStorage};
 use revm::{Database, Inspector, MainBuilder, MainnetEvm};
+use zvm_backend_evm::Fork;
 use zvm_ir::outcome::{Address, Halt, Log, Outcome};
 use zvm_ir::{Env, Pc, Word};
 
 use crate::error::Error;
 use crate::state::{AccountChange, Changes, State};
 
-/// The fork whose rules E0 and E2 apply: the newest that is final in the pinned `revm`.
+/// The fork whose rules E0 and E2 apply unless another is asked for: the newest that is final in the pinned `revm`.
 pub const FORK: SpecId = SpecId::OSAKA;
 
 /// The gas an execution may use. Quadratic memory cost keeps memory below 80 MB.
@@ -74,6 +75,7 @@ pub struct Evm {
     code: Bytecode,
     hash: B256,
     gas_limit: u64,
+    fork: SpecId,
 }
 
 impl Evm {
@@ -81,12 +83,26 @@ impl Evm {
     pub fn new(code: &[u8]) -> Self {
         let code = Bytecode::new_legacy(Bytes::copy_from_slice(code));
         let hash = code.hash_slow();
-        Self { code, hash, gas_limit: GAS_LIMIT }
+        Self { code, hash, gas_limit: GAS_LIMIT, fork: FORK }
     }
 
     /// The same executor with another gas limit, in gas.
     pub fn with_gas_limit(mut self, gas_limit: u64) -> Self {
         self.gas_limit = gas_limit;
+        self
+    }
+
+    /// The same executor by the rules of another fork.
+    pub fn with_fork(mut self, fork: Fork) -> Self {
+        self.fork = match fork {
+            Fork::London => SpecId::LONDON,
+            Fork::Paris => SpecId::MERGE,
+            Fork::Shanghai => SpecId::SHANGHAI,
+            Fork::Cancun => SpecId::CANCUN,
+            Fork::Prague => SpecId::PRAGUE,
+            Fork::Osaka => SpecId::OSAKA,
+            Fork::Amsterdam => SpecId::AMSTERDAM,
+        };
         self
     }
 
@@ -143,8 +159,8 @@ impl Evm {
             ..TxEnv::default()
         };
         let chain_id = fit(env.chainid, "chain id")?;
-        let cfg = CfgEnv::new_with_spec(FORK).with_chain_id(chain_id);
-        Ok(MainnetContext::new(db, FORK).with_cfg(cfg).with_block(block).with_tx(tx))
+        let cfg = CfgEnv::new_with_spec(self.fork).with_chain_id(chain_id);
+        Ok(MainnetContext::new(db, self.fork).with_cfg(cfg).with_block(block).with_tx(tx))
     }
 
     pub(crate) fn prepare<I>(

@@ -133,8 +133,19 @@ fn deploy_writes_runtime_code_and_state() {
     assert_eq!(exit(&reverts), 1);
     assert!(errors(&reverts).contains("reverts with 0xaa"), "{}", errors(&reverts));
     assert_eq!(exit(&run(&["deploy", code, "-o", state])), 2);
-    // An example, with nothing given.
-    assert_eq!(exit(&run(&["deploy", &collatz(), "-o", state])), 0);
+    // An example, with nothing given, into a folder that is not there yet.
+    let deep = folder.path().join("a/b/state.json");
+    assert_eq!(exit(&run(&["deploy", &collatz(), "-o", &deep.display().to_string()])), 0);
+    assert!(deep.with_file_name("runtime.hex").exists());
+    // Where a file is in the way, the error names what was asked for.
+    let inside = deep.join("state.json");
+    let output = run(&["deploy", &collatz(), "-o", &inside.display().to_string()]);
+    assert_eq!(exit(&output), 2);
+    assert!(
+        errors(&output).contains("state.json") && !errors(&output).contains("state.json/.tmp"),
+        "{}",
+        errors(&output)
+    );
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Deploy {
     /// The state before: JSON in the shape of the `prestateTracer`.
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
-    /// Write the state here; beside it the runtime code as `runtime.hex`, and as `preimages.json` what was hashed, for
+    /// Write the state here, in a folder that is made if it does not exist; beside it the runtime code as `runtime.hex`, and as `preimages.json` what was hashed, for
     /// `zvm state import --preimages`.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -51,6 +51,10 @@ impl Deploy {
         self.environment.apply(&mut env)?;
         let deployed = deploy(&creation, &env, &read_state(self.state.as_deref())?)?;
         let runtime = self.output.with_file_name("runtime.hex");
+        if let Some(folder) = self.output.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| Error::Io { path: folder.display().to_string(), source })?;
+        }
         write_file(&self.output, format!("{:#}\n", deployed.state.to_json()).as_bytes())?;
         write_file(&runtime, format!("0x{}\n", hex::encode(&deployed.runtime)).as_bytes())?;
 

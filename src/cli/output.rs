@@ -48,7 +48,7 @@ impl Output {
 /// Fails where [`write_file`] would, before the work whose result it would write.
 pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
-    tempfile::tempfile_in(folder(path)).map(drop).map_err(failed)
+    tempfile::tempfile_in(folder(path)).map(drop).map_err(|source| failed(source.kind().into()))
 }
 
 fn folder(path: &Path) -> &Path {
@@ -58,7 +58,8 @@ fn folder(path: &Path) -> &Path {
 /// Writes a file under a temporary name in the same folder and renames it, so that nobody ever reads half of it.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
-    let mut file = tempfile::NamedTempFile::new_in(folder(path)).map_err(failed)?;
+    // The temporary name is nobody's concern: of this error only the kind is kept.
+    let mut file = tempfile::NamedTempFile::new_in(folder(path)).map_err(|source| failed(source.kind().into()))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     make_readable(&file).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zvm_ir::{Effects, Func, Value, Word};
+use zvm_ir::{Effects, Func, Function, Opcode, Value, Word};
 
 use super::terms::{Meaning, Meanings, Term, TermData, Terms};
 use super::{CheckErrorKind, Checker};
@@ -184,7 +184,7 @@ impl Checker<'_> {
                         machine.trace.record(Effect::Ret(results), Effects::TERMINATES);
                         return Ok(Stop::Ended);
                     }
-                    if let Some((hash, table)) = table(terms, target) {
+                    if let Some((hash, table)) = self.table(terms, target, func) {
                         machine.clear(terms)?;
                         let mut entries = Vec::with_capacity(table.len());
                         for (value, address) in table {
@@ -219,6 +219,23 @@ impl Checker<'_> {
             }
         }
         Err(CheckErrorKind::Target)
+    }
+
+    /// The entries of a jump table, if an address is `and (shr hash, table), 0xffff` with `hash = and x, mask`: each value that
+    /// the mask lets through, and the address for it.
+    fn table(&self, terms: &Terms, address: Term, func: Func) -> Option<(Term, Vec<(Word, Word)>)> {
+        let (shifted, entry) = masked(terms, address)?;
+        let TermData::Op(opcodes::SHR, args, _) = terms.data(shifted) else { return None };
+        let &[hash, table] = args.as_slice() else { return None };
+        let table = terms.word(table)?;
+        // The hash may have been computed in a block before this one.
+        let mask = match *terms.data(hash) {
+            TermData::Value(value) => mask(&self.lowered.module.funcs[func], value)?,
+            _ => masked(terms, hash)?.1,
+        };
+        let mask = usize::try_from(mask).ok().filter(|&mask| mask < 256)?;
+        let values = (0..=mask).filter(|value| value & mask == *value);
+        Some((hash, values.map(|value| (Word::from(value), (table >> value) & entry)).collect()))
     }
 
     /// The immutable that the constructor puts at a position of the emitted code.
@@ -355,23 +372,18 @@ impl Checker<'_> {
     }
 }
 
-/// The entries of a jump table, if an address is `and (shr hash, table), 0xffff` with `hash = and x, mask`: each value that
-/// the mask lets through, and the address for it.
-fn table(terms: &Terms, address: Term) -> Option<(Term, Vec<(Word, Word)>)> {
-    let (shifted, entry) = masked(terms, address)?;
-    let TermData::Op(opcodes::SHR, args, _) = terms.data(shifted) else { return None };
-    let &[hash, table] = args.as_slice() else { return None };
-    let (table, (_, mask)) = (terms.word(table)?, masked(terms, hash)?);
-    let mask = usize::try_from(mask).ok().filter(|&mask| mask < 256)?;
-    let values = (0..=mask).filter(|value| value & mask == *value);
-    Some((hash, values.map(|value| (Word::from(value), (table >> value) & entry)).collect()))
-}
-
 /// A term and the constant that it is masked with.
 fn masked(terms: &Terms, term: Term) -> Option<(Term, Word)> {
     let TermData::Op(opcodes::AND, args, _) = terms.data(term) else { return None };
     let &[a, b] = args.as_slice() else { return None };
     terms.word(b).map(|word| (a, word)).or_else(|| terms.word(a).map(|word| (b, word)))
+}
+
+/// The constant that a value is masked with by its definition.
+fn mask(function: &Function, value: Value) -> Option<Word> {
+    let data = &function.insts[function.def_inst(value)?];
+    let (Opcode::And, &[a, b]) = (data.opcode, data.args.as_slice()) else { return None };
+    function.constant(b).or_else(|| function.constant(a))
 }
 
 fn dup(machine: &mut Machine, depth: usize) -> Result<(), CheckErrorKind> {

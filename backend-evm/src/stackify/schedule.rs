@@ -20,6 +20,9 @@ use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
 use crate::opcodes;
 use crate::selection::{Selection, select};
 
+/// How deep expressions are nested in [`Order::Nested`]: computing one recurses as deep.
+const DEPTH: u32 = 64;
+
 /// A change of what is pending and remaining.
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -324,10 +327,12 @@ impl Scheduler<'_> {
     }
 
     /// The values that are computed right before the one instruction that uses them, nothing but its other operands in
-    /// between. Calls, edges and returns do not count: they want many words at once.
+    /// between, in expressions nested at most [`DEPTH`] deep. Calls, edges and returns do not count: they want many words at
+    /// once.
     fn neighbours(&self, insts: &[Inst]) -> BTreeSet<Value> {
         let mut nested = BTreeSet::new();
-        let mut open: Vec<Value> = Vec::new();
+        // Values that nobody has used yet, with how deep the expression of each is.
+        let mut open: Vec<(Value, u32)> = Vec::new();
         for &inst in insts {
             let data = &self.function.insts[inst];
             let kind = select(data.opcode, data.args.len());
@@ -336,16 +341,19 @@ impl Scheduler<'_> {
             }
             let args: Vec<Value> = data.args.iter().map(|&arg| self.canonical(arg)).collect();
             let takes = matches!(kind, Selection::Evm(_) | Selection::Datacopy | Selection::Brif);
-            while let Some(&last) = open.last()
+            let mut depth = 0;
+            while let Some(&(last, below)) = open.last()
                 && takes
+                && below < DEPTH
                 && args.contains(&last)
                 && !self.is_shared(last, count(&args, last))
             {
                 open.pop();
                 nested.insert(last);
+                depth = depth.max(below + 1);
             }
             match data.result() {
-                Some(result) => open.push(result),
+                Some(result) => open.push((result, depth)),
                 None => open.clear(),
             }
         }

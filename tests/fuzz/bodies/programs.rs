@@ -1,9 +1,10 @@
-//! Bytecode: it is refused, or E0, E1 and E2 agree.
+//! Bytecode: it is refused, or E0, E1 and E2 agree, E2 also when it is made for another fork and another goal.
 
 use arbitrary::Unstructured;
 use zvm::evm::Evm;
-use zvm::executors::{Executors, Kind, Limits, difference};
-use zvm::{Call, Contract, Exit, Input, Program, Source, State};
+use zvm::executors::{Executors, Kind, Limits, Run, difference};
+use zvm::{Call, Contract, Error, Exit, Input, Program, Source, State};
+use zvm_backend_evm::{Fork, LowerError, Optimize, Options, check};
 
 use super::generator;
 
@@ -73,6 +74,10 @@ pub(crate) fn agree(code: &[u8], calldata: &[u8]) -> bool {
         return true;
     }
     let looks_at_code = any(&[0x3b, 0x3c, 0x3f]);
+    // What SELFDESTRUCT does, and whether it is logged, depends on the fork.
+    if !looks_at_code && !any(&[0xff]) {
+        agree_otherwise(&program, code, &call, &state, &original);
+    }
     for kind in [Kind::Ir, Kind::Lowered] {
         if kind == Kind::Lowered && looks_at_code {
             continue;
@@ -88,4 +93,35 @@ pub(crate) fn agree(code: &[u8], calldata: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Lowers the program for another fork and another goal, which the code decides, and runs that by the rules of the fork.
+fn agree_otherwise(program: &Program, code: &[u8], call: &Call, state: &State, original: &Run) {
+    let choice = code.iter().fold(0usize, |sum, &byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    let fork = Fork::ALL[choice % Fork::ALL.len()];
+    let optimize = [Optimize::None, Optimize::Gas, Optimize::Size][choice / Fork::ALL.len() % 3];
+    let options = Options { fork, optimize, ..Options::default() };
+    let show = || format!("{options:?}, code {}, calldata {}", hex::encode(code), hex::encode(&call.calldata));
+    let lowered = match program.lowered(&options) {
+        Ok(lowered) => lowered,
+        Err(Error::Lower(LowerError::Unsupported { .. })) if fork < Fork::Cancun => return,
+        // A program that reads MSIZE leaves no memory for words that DUP does not reach.
+        Err(Error::Lower(LowerError::TooDeep { .. } | LowerError::ScratchSeen { .. })) if code.contains(&0x59) => {
+            return;
+        }
+        Err(error) => panic!("{error}: {}", show()),
+    };
+    if let Err(errors) = check(&lowered) {
+        panic!("{}: {}\n{}", errors[0], show(), lowered.listing());
+    }
+    let evm = Evm::new(&lowered.code).with_gas_limit(LIMITS.gas).with_fork(fork);
+    match evm.run(&call.calldata, &call.env_in(state), state) {
+        Ok(run) => {
+            let run = Run { outcome: run.outcome, changes: Some(run.changes), gas: None, rows: None };
+            let part = difference(original, &run);
+            assert_eq!(part, None, "{}\n{original:?}\n{run:?}\n{}", show(), lowered.listing());
+        }
+        Err(error) if error.exit() == Exit::Limit => {}
+        Err(error) => panic!("{error}: {}", show()),
+    }
 }

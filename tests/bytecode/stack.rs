@@ -1,0 +1,272 @@
+//! Words out of reach, loops that exchange them, recursion, the limit of the stack.
+
+use std::fmt::Write;
+
+use zvm_backend_evm::Fork;
+use zvm_ir::{Halt, Word};
+
+use crate::{Case, corners, wide};
+
+/// Returns the word on top.
+const RETURN: &str = "0 MSTORE 32 0 RETURN";
+
+/// Loads `count` words of calldata, the first one deepest, none of them cheap to make again.
+fn load(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, at| {
+        let _ = write!(text, "{} CALLDATALOAD {} MUL ", 32 * (at % 7), 2 * at + 3);
+        text
+    })
+}
+
+/// Mixes the words on the stack into one, in this order of depths, 0 for the one on top.
+fn mix(count: usize) -> String {
+    (0..count - 1).fold(String::new(), |text, _| text + "SWAP1 7 MUL XOR ")
+}
+
+/// What else the programs do with memory; it decides where words may be put aside.
+const MEMORY: [(&str, &str); 4] = [
+    ("", ""),
+    ("5 100 MSTORE ", "100 MLOAD XOR "),
+    // At a place that only the call knows, which nobody may have written to.
+    ("9 0 CALLDATALOAD 511 AND MSTORE8 ", "32 CALLDATALOAD 1023 AND MLOAD XOR "),
+    // All of it is returned.
+    ("32 0 0 CALLDATACOPY ", "0 MSTORE 64 CALLDATALOAD 2047 AND 0 RETURN "),
+];
+
+fn seven() -> Vec<Vec<u8>> {
+    let corners = corners();
+    let at = |n: usize| corners[n % corners.len()];
+    (0..5)
+        .map(|n| wide(&[at(n), at(3 * n + 1), at(5 * n + 2), at(n + 4), at(7 * n), at(2 * n + 9), at(n + 6)]))
+        .collect()
+}
+
+fn with_seven(text: &str) -> Case {
+    seven().iter().fold(Case::new(text), |case, calldata| case.calldata(calldata))
+}
+
+/// DUP16 and SWAP16 at every height from 17 to 40 words, with every kind of memory around them.
+#[test]
+fn words_out_of_reach() {
+    for (before, after) in MEMORY {
+        for count in [17, 24, 40] {
+            let mut text = format!("{before}{}", load(count));
+            // Words come up from as deep as they can, again and again, so that all of them move.
+            for at in 0..2 * count {
+                text += ["SWAP16 ", "DUP16 ADD ", "SWAP15 ", "DUP15 SWAP13 XOR ", "SWAP7 "][at % 5];
+                // What is stored must be computed now.
+                if at % 6 == 0 {
+                    let _ = write!(text, "DUP{} {at} SSTORE ", 1 + at % 16);
+                }
+            }
+            let _ = write!(text, "{}{after}{RETURN}", mix(count));
+            let halts = with_seven(&text).agrees();
+            assert!(halts.iter().all(|halt| *halt == Some(Halt::Return)), "{halts:?}");
+        }
+    }
+}
+
+/// Seventeen and more words that a loop turns around; SWAP1 alone exchanges two.
+#[test]
+fn loops_that_exchange_their_words() {
+    for (before, after) in MEMORY {
+        for (count, body) in [
+            (2usize, "SWAP1 "),
+            (3, "SWAP2 SWAP1 "),
+            (5, "SWAP1 SWAP4 SWAP2 "),
+            (12, "SWAP11 SWAP5 SWAP3 SWAP11 "),
+            (14, "SWAP1 SWAP2 SWAP3 SWAP4 SWAP5 SWAP6 SWAP7 SWAP8 SWAP9 SWAP10 SWAP11 SWAP12 SWAP13 "),
+        ] {
+            // The counter is below them: calldata decides it, 0 to 15 rounds.
+            let text = format!(
+                "{before}96 CALLDATALOAD 15 AND {} :top {body} DUP{} ISZERO @done JUMPI
+                 1 DUP{} SUB SWAP{} POP @top JUMP :done {}{after}{RETURN}",
+                load(count),
+                count + 1,
+                count + 2,
+                count + 1,
+                mix(count),
+            );
+            with_seven(&text).words(&[[0, 1, 2, 0], [1, 2, 3, 1], [5, 6, 7, 13]]).agrees();
+        }
+    }
+}
+
+/// Two loops in each other that exchange their words, and leave from the inner one.
+#[test]
+fn nested_loops_with_two_ways_out() {
+    let text = format!(
+        "0 CALLDATALOAD 7 AND 32 CALLDATALOAD 64 CALLDATALOAD
+         :outer DUP3 ISZERO @end JUMPI
+           SWAP1 0 :inner DUP1 5 EQ @next JUMPI
+             DUP3 DUP3 LT @early JUMPI
+             1 ADD SWAP2 3 ADD SWAP1 SWAP2 @inner JUMP
+           :next POP SWAP2 1 SWAP1 SUB SWAP2 @outer JUMP
+         :early ADD SWAP1 5 MUL XOR XOR {RETURN}
+         :end SUB XOR {RETURN}"
+    );
+    with_seven(&text).words(&[[3, 9, 1], [3, 1, 9], [7, 5, 5], [0, 1, 1], [6, 0, 0]]).agrees();
+}
+
+/// `f(n, a, b)` that calls itself twice, with words that live across both calls, in every kind of memory.
+#[test]
+fn recursion() {
+    for (before, after) in MEMORY {
+        let text = format!(
+            "{before}@end 0 CALLDATALOAD 7 AND 32 CALLDATALOAD 64 CALLDATALOAD @f JUMP :end {after}{RETURN}
+             :f DUP3 ISZERO @leaf JUMPI
+               @one 1 DUP5 SUB DUP4 DUP4 MUL DUP6 3 ADD @f JUMP
+             :one @two 1 DUP6 SUB 2 DUP7 SUB MUL 3 AND DUP5 DUP5 XOR DUP4 @f JUMP
+             :two ADD SWAP3 POP ADD XOR SWAP1 JUMP
+             :leaf SUB SWAP1 POP SWAP1 JUMP"
+        );
+        with_seven(&text).words(&[[1, 5, 9], [3, 1, 2], [4, 8, 8], [6, 3, 2]]).agrees();
+    }
+}
+
+/// Two functions that call each other, one with more arguments than DUP reaches.
+#[test]
+fn functions_of_many_words_that_call_each_other() {
+    for (before, after) in MEMORY {
+        let text = format!(
+            "{before}@end 0 CALLDATALOAD 3 AND {} @f JUMP :end {after}{RETURN}
+             :f DUP13 ISZERO @leaf JUMPI
+               @back 1 DUP15 SUB DUP3 DUP5 DUP7 DUP9 DUP11 DUP13 {} @f JUMP
+             :back XOR {} SWAP1 POP SWAP1 JUMP
+             :leaf {} SWAP1 POP SWAP1 JUMP",
+            load(12),
+            "DUP4 ".repeat(6),
+            mix(12),
+            mix(12),
+        );
+        with_seven(&text).words(&[[0; 7], [1; 7], [2, 3, 4, 5, 6, 7, 8], [3, 9, 2, 8, 4, 7, 5]]).agrees();
+    }
+}
+
+/// Recursion up to the limit of the stack where a call needs no more words than in the original, and up to two thirds of it
+/// where it needs three instead of two: what was computed is kept, not computed again.
+#[test]
+fn recursion_up_to_the_limit_of_the_stack() {
+    // n + f(n − 1): the address to return to and n, two words for each call.
+    let sum = format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI @back 1 DUP3 SUB @f JUMP :back ADD :leaf SWAP1 JUMP"
+    );
+    // The product is needed before the call and after it; the original makes it twice and keeps only n.
+    let twice = format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI
+            DUP1 DUP1 MUL 5 MUL 3 XOR 1 SSTORE
+            @back 1 DUP3 SUB @f JUMP
+         :back SWAP1 DUP1 MUL 5 MUL 3 XOR ADD :leaf SWAP1 JUMP"
+    );
+    for (text, most) in [(sum, 509), (twice, 335)] {
+        let halts = Case::new(&text).words(&[[0], [1], [100], [most - 9], [most]]).agrees();
+        assert!(halts.iter().all(|halt| *halt == Some(Halt::Return)), "{halts:?}");
+    }
+}
+
+/// The last push that fits, and the first that does not.
+#[test]
+fn the_last_word_of_the_stack() {
+    for (count, halt) in [(1023, Halt::Return), (1024, Halt::Trap)] {
+        let text = format!("{} 0 SSTORE STOP", "CALLVALUE ".repeat(count));
+        assert_eq!(Case::new(&text).calldata(&[]).agrees(), [Some(halt)]);
+    }
+    let grow = "7 :top DUP1 0 MLOAD 1 ADD DUP1 0 MSTORE 0 CALLDATALOAD GT @top JUMPI 32 0 RETURN";
+    let halts = Case::new(grow).words(&[[5], [1019], [1020], [1021], [1022], [2000]]).agrees();
+    assert_eq!((halts[0], halts[5]), (Some(Halt::Return), Some(Halt::Trap)));
+}
+
+/// A stack that is too short on one path only.
+#[test]
+fn underflow_on_some_paths() {
+    let text = format!("0 CALLDATALOAD @x JUMPI 1 2 :x 3 ADD ADD {RETURN}");
+    assert_eq!(Case::new(&text).words(&[[0], [1]]).agrees(), [Some(Halt::Return), Some(Halt::Trap)]);
+    // SWAP16 needs one more than there are.
+    let text = format!("{} SWAP16 STOP", load(16));
+    assert_eq!(with_seven(&text).agrees()[0], Some(Halt::Trap));
+}
+
+/// Too many words for a program that reads MSIZE, where nothing can be put aside: refused with a place, or right.
+#[test]
+fn a_program_that_sees_the_size_of_memory() {
+    let program = |count: usize| {
+        let stores = (0..count).fold(String::new(), |text, at| text + &format!("DUP{} {at} SSTORE ", 1 + at.min(15)));
+        format!("{}{stores}{}MSIZE XOR {RETURN}", load(count), mix(count))
+    };
+    with_seven(&program(12)).agrees();
+    with_seven(&program(30)).since(Fork::Amsterdam).agrees();
+    let (code, pc) = with_seven(&program(30)).refusal();
+    assert_eq!(code, "ZV0504");
+    assert!(pc.is_some());
+}
+
+/// All pure instructions, with operands known and unknown, on words at every edge.
+#[test]
+fn arithmetic_at_the_edges() {
+    const BINARY: [&str; 20] = [
+        "ADD",
+        "MUL",
+        "SUB",
+        "DIV",
+        "SDIV",
+        "MOD",
+        "SMOD",
+        "SIGNEXTEND",
+        "LT",
+        "GT",
+        "SLT",
+        "SGT",
+        "EQ",
+        "AND",
+        "OR",
+        "XOR",
+        "BYTE",
+        "SHL",
+        "SHR",
+        "SAR",
+    ];
+    let corners = corners();
+    for opcode in BINARY {
+        // Both operands from calldata, then each corner as a constant on either side; all results are mixed.
+        let mut text = format!("32 CALLDATALOAD 0 CALLDATALOAD {opcode} ");
+        for word in &corners {
+            let _ = write!(text, "{word} 0 CALLDATALOAD {opcode} SWAP1 31 MUL ADD ");
+            let _ = write!(text, "0 CALLDATALOAD {word} {opcode} SWAP1 31 MUL ADD ");
+        }
+        text += RETURN;
+        let case = corners.iter().fold(Case::new(&text), |case, a| {
+            corners.iter().step_by(3).fold(case, |case, b| case.calldata(&wide(&[*a, *b])))
+        });
+        case.agrees();
+    }
+    for opcode in ["ADDMOD", "MULMOD"] {
+        let text = format!("64 CALLDATALOAD 32 CALLDATALOAD 0 CALLDATALOAD {opcode} {RETURN}");
+        let case = corners.iter().fold(Case::new(&text), |case, a| {
+            corners
+                .iter()
+                .fold(case, |case, b| case.calldata(&wide(&[*a, *b, Word::MAX])).calldata(&wide(&[*a, Word::MAX, *b])))
+        });
+        case.agrees();
+    }
+    // 0^0, powers beyond the word, one that is shifted.
+    let text =
+        format!("32 CALLDATALOAD 0 CALLDATALOAD EXP 32 CALLDATALOAD 2 EXP XOR 32 CALLDATALOAD 256 EXP XOR {RETURN}");
+    let case = Case::new(&text).words(&[[0, 0], [0, 1], [1, 0], [2, 255], [2, 256], [3, 600], [256, 31], [256, 32]]);
+    case.calldata(&wide(&[Word::MAX, Word::MAX])).agrees();
+    let text = format!("0 CALLDATALOAD CLZ 0 CALLDATALOAD 1 SHR CLZ ADD {RETURN}");
+    corners.iter().fold(Case::new(&text), |case, word| case.calldata(&wide(&[*word]))).agrees();
+}
+
+/// Thousands of instructions, each with the result of the one before: nothing recurses as deep as that.
+#[test]
+fn the_longest_chains() {
+    for link in ["3 MUL 5 ADD ", "3 CALLVALUE SUB OR ", "CALLDATALOAD ", "MLOAD "] {
+        let len = crate::assembler::assemble(link).len();
+        let text = format!("0 CALLDATALOAD {} 0 SSTORE STOP", link.repeat(12_000 / len));
+        let mut case = Case::new(&text).words(&[[0]]);
+        case.forks = vec![Fork::Osaka];
+        case.agrees();
+    }
+}
