@@ -1,7 +1,8 @@
 //! `dead-stores`: writes to memory that nobody reads are removed.
 //!
 //! *Does*: finds backwards which bytes of memory may still be read, in the function and by its callers after it has
-//! returned, and removes stores and copies whose bytes are not among them. On the EVM a store stays that a `bound` costs
+//! returned, and removes stores and copies whose bytes are not among them. A range that is read whole after it was copied to
+//! whole (the return data of a call that failed) is not read before. On the EVM a store stays that a `bound` costs
 //! nothing for.
 //! *Requires*: addresses folded to constants where they are. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`]. A module that observes `msize` is left alone, and so is what may trap.
@@ -11,19 +12,19 @@
 //! mstore 0x40, 0x80; stop   →   stop
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::SecondaryMap;
 
 use crate::cfg::CallGraph;
 use crate::entities::{Block, Func, Inst, Value};
 use crate::function::{Function, Imm, InstData, Module};
-use crate::opcode::Opcode;
+use crate::opcode::{Effects, Opcode};
 use crate::passes::facts::flow::Flow;
 use crate::passes::memory::access::{LIMIT, Span};
 use crate::passes::memory::byte_set::ByteSet;
 use crate::passes::{Context, Goal};
-use crate::reach::last_checks;
+use crate::reach::{last_checks, root};
 
 /// Runs the pass.
 pub fn run(module: &mut Module, cx: &mut Context) -> bool {
@@ -91,8 +92,17 @@ pub(super) struct Live {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Range {
     offset: Value,
-    len: Value,
+    len: Len,
     span: Span,
+}
+
+/// How long a range is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Len {
+    /// As this value says.
+    Value(Value),
+    /// As long as the return data are at this place.
+    ReturnData,
 }
 
 impl Live {
@@ -139,6 +149,7 @@ impl Live {
             }
         }
         let mut ranges: Vec<Range> = Vec::new();
+        let sizes = ReturnSizes::new(func, block);
         for &inst in func.blocks[block].insts.iter().rev() {
             let data = &func.insts[inst];
             if data.opcode == Opcode::Ret {
@@ -155,7 +166,7 @@ impl Live {
                     continue;
                 }
             }
-            if data.opcode == Opcode::Call {
+            if changes_return_data(data) {
                 ranges.drain(..).for_each(|range| live.insert(range.span));
             }
             tell(inst, &live, false);
@@ -163,16 +174,55 @@ impl Live {
                 live.remove(span);
             }
             if let Some((offset, len)) = copied_range(data) {
+                let (offset, len) = (root(func, offset), sizes.len(func, inst, len));
                 ranges.retain(|range| (range.offset, range.len) != (offset, len));
             }
             match (read_range(data), access.reads.as_slice()) {
-                (Some((offset, len)), &[span]) if !span.exact => ranges.push(Range { offset, len, span }),
+                (Some((offset, len)), &[span]) if !span.exact => {
+                    ranges.push(Range { offset: root(func, offset), len: sizes.len(func, inst, len), span });
+                }
                 (_, spans) => spans.iter().for_each(|&span| live.insert(span)),
             }
         }
         ranges.into_iter().for_each(|range| live.insert(range.span));
         live
     }
+}
+
+/// Which instructions of a block read the same return data: the number of calls before each.
+struct ReturnSizes {
+    calls_before: BTreeMap<Inst, usize>,
+}
+
+impl ReturnSizes {
+    fn new(func: &Function, block: Block) -> Self {
+        let insts = &func.blocks[block].insts;
+        let mut calls_before = BTreeMap::new();
+        // Without a copy of return data nothing is overwritten that is as long.
+        if insts.iter().any(|&inst| func.insts[inst].opcode == Opcode::Returndatacopy) {
+            let mut calls = 0;
+            for &inst in insts {
+                calls_before.insert(inst, calls);
+                calls += usize::from(changes_return_data(&func.insts[inst]));
+            }
+        }
+        Self { calls_before }
+    }
+
+    /// The length that a value is at an instruction of the block.
+    fn len(&self, func: &Function, at: Inst, value: Value) -> Len {
+        let value = root(func, value);
+        let of_return_data = func.def_inst(value).is_some_and(|size| {
+            func.insts[size].opcode == Opcode::Returndatasize
+                && self.calls_before.get(&size).is_some_and(|calls| self.calls_before.get(&at) == Some(calls))
+        });
+        if of_return_data { Len::ReturnData } else { Len::Value(value) }
+    }
+}
+
+fn changes_return_data(data: &InstData) -> bool {
+    let effects = data.opcode.effects();
+    effects.has(Effects::WRITES_RETURN_DATA) || effects.has(Effects::CALLS)
 }
 
 fn overlap(a: Span, b: Span) -> bool {

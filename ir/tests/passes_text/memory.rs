@@ -1,8 +1,9 @@
 //! Passes over memory.
 
-use zvm_ir::passes::Goal;
+use zvm_ir::passes::{Goal, apply, find};
+use zvm_ir::verify;
 
-use crate::{inputs, keeps, main_of, rewrites};
+use crate::{inputs, keeps, main_of, module, rewrites};
 
 #[test]
 fn promote_memory_follows_the_free_memory_pointer() {
@@ -679,4 +680,35 @@ block3:
         "dead-stores",
         &body("    mstore v91, v1\n").replace("    v8: u27 = bound 32, v7\n", "").replace("mload v8", "mload v7"),
     );
+}
+
+#[test]
+fn dead_stores_sees_that_return_data_cover_what_is_read() {
+    // The message of a call that failed, handed on: stores to the scratch space before it are read by nobody.
+    let passed_on = |first: &str, second: &str| {
+        main_of(&format!(
+            "block0:
+    v0: u1 = iconst 0
+    v1: u8 = iconst 7
+    v2: u256 = gas{first}
+    v3: u1 = evm_call v2, v1, v0, v0, v0, v0, v0
+    v4: u64 = returndatasize
+    returndatacopy v0, v0, v4{second}
+    v5: u64 = returndatasize
+    v6: u27 = bound 0, v5
+    revert v0, v6"
+        ))
+    };
+    let store = "\n    mstore v0, v1";
+    let once = |before: &str, after: &str| {
+        let mut changed = module(before);
+        apply(find("dead-stores").unwrap(), &mut changed, Goal::Circuit);
+        verify(&changed).unwrap();
+        assert_eq!(changed.compact().to_string(), module(after).compact().to_string());
+    };
+    once(&passed_on(store, ""), &passed_on("", ""));
+    // A store over the copy is read, and another call brings data of another length.
+    keeps("dead-stores", &passed_on("", store));
+    let again = "\n    v7: u1 = evm_call v2, v1, v0, v0, v0, v0, v0";
+    keeps("dead-stores", &passed_on(store, again));
 }
