@@ -231,12 +231,15 @@ const BLOCK_FIELDS: &str =
 /// `address`, `gasprice`, `block`. Fields that are absent are taken from `base`.
 ///
 /// # Errors
-/// Naming the element and field that is wrong.
+/// Naming the element and field that is wrong; when the list is empty.
 pub fn parse_list(path: &str, json: &[u8], base: &Env, abi: Option<&JsonAbi>) -> Result<Vec<Call>, Error> {
     let document: Value =
         serde_json::from_slice(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     let field = |at: String, expected| Error::Field { path: path.to_owned(), at, expected };
     let list = document.as_array().ok_or_else(|| field("the document".to_owned(), "a list of calls"))?;
+    if list.is_empty() {
+        return Err(field("the document".to_owned(), "at least one call"));
+    }
     let mut calls = Vec::with_capacity(list.len());
     for (index, element) in list.iter().enumerate() {
         let at = format!("[{index}]");

@@ -347,6 +347,14 @@ pub enum Error {
     },
 }
 
+/// What kept a verifier from its work: nothing is said of the proof then.
+fn own_fault(error: &prover::VerifyError) -> Option<&CircuitError> {
+    match error {
+        prover::VerifyError::Proof(error @ CircuitError::Cache { .. }) => Some(error),
+        _ => None,
+    }
+}
+
 fn failure(halt: Halt, data: &[u8]) -> String {
     if halt == Halt::Revert { format!("reverts with 0x{}", hex::encode(data)) } else { "traps".to_owned() }
 }
@@ -396,7 +404,7 @@ impl Error {
             Self::Unreadable { .. } => "ZV0713",
             Self::Proof { source, .. } if source.is_unreadable() => "ZV0714",
             Self::Proof { source, .. } if source.keys().is_some() => "ZV0609",
-            Self::Proof { .. } => "ZV0605",
+            Self::Proof { source, .. } => own_fault(source).map_or("ZV0605", circuit_code),
             Self::StateFile { source, .. } if matches!(**source, Problem::UnknownPlace { .. }) => "ZV0717",
             Self::StateFile { .. } => "ZV0716",
             Self::Parse { .. } => "ZV0201",
@@ -456,7 +464,7 @@ impl Error {
             Self::StateFile { source, .. } if matches!(**source, Problem::TooManyHashes(_)) => Exit::Limit,
             Self::StateFile { .. } => Exit::Usage,
             Self::Proof { source, .. } if source.is_unreadable() || source.keys().is_some() => Exit::Usage,
-            Self::Proof { .. } => Exit::No,
+            Self::Proof { source, .. } => own_fault(source).map_or(Exit::No, circuit_exit),
             // The constructor says no, or the compiler contradicts itself.
             Self::ConstructorFailed { .. }
             | Self::Emitted(_)
@@ -513,7 +521,9 @@ impl Error {
                 _ => return None,
             },
             Self::NotHex { .. } => "give runtime bytecode as hex digits, or as raw bytes",
-            Self::Json { .. } => "a file that begins with `{` is read as a compiler's JSON output",
+            Self::Json { .. } => {
+                "where a program is expected, a file that begins with `{` is read as a compiler's JSON output"
+            }
             Self::CompilerFailed { .. } => "compile again, with `evm.deployedBytecode` among the selected outputs",
             Self::Ambiguous { .. } => "select one with `--contract NAME`",
             Self::UnknownContract { .. } => "`--contract` takes `Name` or `file.sol:Name`",

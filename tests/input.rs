@@ -200,6 +200,7 @@ fn call_lists() {
     assert_eq!(calls[1].env.address, [1; 20]);
     for (list, message) in [
         (json!({}), "calls: `the document` should be a list of calls"),
+        (json!([]), "calls: `the document` should be at least one call"),
         (json!([7]), "calls: `[0]` should be an object"),
         (json!([{}]), "calls [0]: no call: give calldata or a function signature"),
         (json!([{"sig": "f()", "calldata": "0x"}]), "calls [0]: both calldata and a function signature"),

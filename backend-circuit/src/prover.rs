@@ -153,7 +153,8 @@ pub fn prove(
     };
     // A checkpoint brings its schedule with it: steps that are folded cannot be planned anew.
     let (schedule, mut done) = match found {
-        Some(checkpoint) => (scheduled(program, &checkpoint)?, checkpoint),
+        // Nothing of its kind is made before a segment is finished, so that the kind may be another one than it was begun for.
+        Some(checkpoint) => (scheduled(program, &checkpoint)?, Checkpoint { kind, ..checkpoint }),
         None => (schedule.clone(), begun(&subject, kind, schedule)),
     };
     check_size(program, &schedule)?;

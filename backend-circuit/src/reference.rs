@@ -196,11 +196,14 @@ remainders. Version 3.0.0 decomposes both operands and the result, as above, in 
 and a check of 129 bits that `16k` is near `α · b_1 + β · a_1`, where `α` and `β` are the top four bits of `a_0` and `b_0`, exclude the
 wrap: 810 rows, the fewest that we know. That is 21 less, but it leaves no bits behind, and is not built.
 
-*Why no trick will do.* `n` rows, equations of degree two, have at most `2^n` irreducible components of solutions. On each the
-bits of the result are constant, so all operands in range on a component have the same product. A component of dimension two has
-about `p^2 · (2^128 / p)^4 = 2^4.8` points whose four limbs are in range, if these are spread as over random points, a curve less than
-one; there are `2^512` operands. So at least `2^507` components are needed, and 507 rows, unless the rows know something of integers
-that polynomials do not. This is a count and no proof.
+*Why no trick will do.* `n` rows, equations of degree two, have irreducible components of solutions whose degrees add up to `2^n`
+at most. On each the bits of the result are constant, so all operands in range on a component have the same product. A surface has about
+`p^2 · (2^128 / p)^4 = 2^4.8` points whose four limbs are in range, if these are spread as over random points. Lines can be
+chosen better: `t_0 · b_0 = t_1 · a_0` modulo `2^128` has a solution of 64 bits, and the product is the same for `a_1 + j · t_0` and
+`b_1 − j · t_1`, for `2^64` values of `j`. No line does better for most operands: if odd `a` and `b`, `a ± u` and `b ± v` have the
+same product, then `2uv` and `2(ub + va)` are multiples of `2^256`, so `u` and `v` of `2^128`, and only the high limbs move. There are `2^512`
+operands, so even rows that meet each such line once are at least 448, more than 440. Surfaces with more operands than
+their degree times `2^64` would get below that; we know of none. This is a count and no proof.
 
 With four limbs of 64 bits a word, held in range, the cold product has 399 rows (256, ten products, carries of 66 and 67 bits). Two limbs
 are half as many registers, and additions and comparisons cost the same rows in either.

@@ -288,6 +288,31 @@ fn a_proof_goes_on_from_its_checkpoint() {
     }
 }
 
+/// Folding is the same for both kinds of proof, so a proof may be ended as one and gone on with as the other.
+#[test]
+fn a_checkpoint_is_gone_on_with_as_another_kind_of_proof() {
+    let program = program(PROGRAM);
+    let call = Call { calldata: (Word::MAX - Word::from(250)).to_be_bytes::<32>().to_vec(), ..Call::default() };
+    let trace = program.execute(&call).unwrap().trace;
+    let regions: Vec<_> = program.regions().regions.keys().collect();
+    let plan = Plan::new([regions[0], regions[1], regions[1], regions[2]]);
+    let schedule = Schedule::single(plan, &trace, 100).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let prove = |kind, resume, stop_after| {
+        let mut progress = |at| match at {
+            Progress::Folded { steps, .. } if steps == stop_after => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let keep = Some(Keep { directory: folder.path(), every: 1, resume });
+        let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep, progress: &mut progress };
+        prove(&program, &schedule, &call, options)
+    };
+    assert!(matches!(prove(Kind::Compressed, false, 1), Err(CircuitError::Interrupted)));
+    let proved = prove(Kind::Recursive, true, u64::MAX).unwrap();
+    assert_eq!((proved.facts.steps_resumed, proved.file.kind), (1, Kind::Recursive));
+    verify(&proved.file.encode(), &program, &Expected::default(), cache()).unwrap();
+}
+
 fn refuse_checkpoints(program: &Arc<Program>, folder: &Path) {
     let refused = |program: &Arc<Program>, first, resume| match prove_phases(
         program,

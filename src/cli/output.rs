@@ -1,7 +1,8 @@
 //! Standard output, and files that appear whole or not at all.
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use zvm::Error;
@@ -48,7 +49,29 @@ impl Output {
 /// Fails where [`write_file`] would, before the work whose result it would write.
 pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
     let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
-    tempfile::tempfile_in(folder(path)).map(drop).map_err(|source| failed(source.kind().into()))
+    match target(path).map_err(failed)? {
+        Target::File(path) => {
+            tempfile::tempfile_in(folder(&path)).map(drop).map_err(|source| failed(source.kind().into()))
+        }
+        Target::Device => fs::OpenOptions::new().write(true).open(path).map(drop).map_err(failed),
+    }
+}
+
+/// What a path that is to be written names.
+enum Target {
+    /// A file, or nothing yet; links are followed, so that they stay.
+    File(PathBuf),
+    /// Something that must not be replaced by a file: a device, a pipe.
+    Device,
+}
+
+fn target(path: &Path) -> io::Result<Target> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(found) if found.is_file() => fs::canonicalize(path).map(Target::File),
+        Ok(_) => Ok(Target::Device),
+        Err(_) => Ok(Target::File(path.to_owned())),
+    }
 }
 
 fn folder(path: &Path) -> &Path {
@@ -58,11 +81,18 @@ fn folder(path: &Path) -> &Path {
 /// Writes a file under a temporary name in the same folder and renames it, so that nobody ever reads half of it.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
+    let path = match target(path).map_err(failed)? {
+        Target::File(path) => path,
+        Target::Device => {
+            let mut device = fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+            return device.write_all(bytes).map_err(failed);
+        }
+    };
     // The temporary name is nobody's concern: of this error only the kind is kept.
-    let mut file = tempfile::NamedTempFile::new_in(folder(path)).map_err(|source| failed(source.kind().into()))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder(&path)).map_err(|source| failed(source.kind().into()))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     make_readable(&file).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
+    file.persist(&path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
@@ -70,7 +100,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 #[cfg(unix)]
 fn make_readable(file: &tempfile::NamedTempFile) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
@@ -94,4 +124,30 @@ pub(crate) fn grouped(number: u64) -> String {
 /// `1 jump`, `2 jumps`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number as u64), if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_writable, write_file};
+
+    #[test]
+    fn a_folder_is_refused_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_writable(folder.path()).is_err());
+        assert!(check_writable(&folder.path().join("no/such/folder")).is_err());
+        assert!(check_writable(&folder.path().join("file")).is_ok());
+        assert!(write_file(folder.path(), b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_file(&link, b"new").unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    }
 }
