@@ -179,7 +179,7 @@ fn measure(path: &str, functions: &[&str], wanted: usize) -> Result<Row, zvm::Er
         }
         let circuit_call = CircuitCall { calldata: call.calldata.clone(), env };
         let Ok(run) = circuit.execute(&circuit_call) else { continue };
-        assert_eq!(run.outcome, execution.outcome, "{path}: the executors disagree");
+        assert_eq!(*run.outcome(), execution.outcome, "{path}: the executors disagree");
         if traces.len().is_multiple_of(20) {
             let (outcome, _) = circuit.check(&circuit_call)?;
             assert_eq!(outcome, execution.outcome, "{path}: the circuit disagrees");

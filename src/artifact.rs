@@ -4,22 +4,24 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ff::PrimeField;
 use zvm_backend_circuit::artifact::ProgramFile;
 use zvm_backend_circuit::checkpoint;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::{Call as CircuitCall, Trace};
 use zvm_backend_circuit::export;
+use zvm_backend_circuit::field::to_u256;
 use zvm_backend_circuit::groth16::{self, Proof};
 use zvm_backend_circuit::keys::{Keys, Source};
-use zvm_backend_circuit::nova::{self, Check};
+use zvm_backend_circuit::nova::{self, Check, Fr};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::planner::{self, Model};
 use zvm_backend_circuit::program::{COMPILER, Program as CircuitProgram};
 use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions};
+use zvm_backend_circuit::replay::{Cut, Prepared};
 use zvm_backend_circuit::schedule::Schedule;
 use zvm_backend_circuit::short::{self, Setup};
-use zvm_backend_circuit::statement::{self, Elements};
-use zvm_ir::{Halt, Word};
+use zvm_backend_circuit::statement;
 
 pub use zvm_backend_circuit::artifact::{Kind, Origin, ProofFile};
 pub use zvm_backend_circuit::checkpoint::Keep;
@@ -30,7 +32,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::l1;
 use crate::program::Program;
-use crate::state::State;
+use crate::state::{State, World};
 
 /// How to prove.
 pub struct Options<'a> {
@@ -67,36 +69,45 @@ pub enum Statement {
 }
 
 impl Statement {
-    /// The fields with their names in text and JSON: digests and roots as 0x-hex, the number of steps in decimal. `field` names the field that
+    /// The fields with their names in text and JSON: digests and roots as 0x-hex, numbers in decimal. `field` names the field that
     /// digests and roots are elements of; those of one field say nothing over another.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Nova(of) => fields(&of.program, "bn254", &of.words(), of.halt, of.steps),
-            Self::Groth16(of) => fields(&of.program, "bls12-381", &of.words(), of.halt, of.steps),
+            Self::Nova(of) => fields(of, "bn254"),
+            Self::Groth16(of) => fields(of, "bls12-381"),
         }
     }
 }
 
-fn fields(
-    program: &Word,
-    field: &str,
-    elements: &Elements<Word>,
-    halt: Halt,
-    steps: u64,
-) -> Vec<(&'static str, String)> {
-    let Elements { pre_root, post_root, calldata, env, outcome } = elements;
-    let hex = |word: &Word| format!("{word:#066x}");
-    vec![
-        ("program", hex(program)),
+fn fields<F: PrimeField>(of: &statement::Statement<F>, field: &str) -> Vec<(&'static str, String)> {
+    let statement::Statement {
+        program,
+        calls,
+        calls_digest,
+        calldata_digest,
+        account,
+        roots,
+        halt,
+        outcome_digest,
+        steps,
+    } = of;
+    let element = |element: &F| format!("{:#066x}", to_u256(element));
+    let mut fields = vec![
+        ("program", format!("{program:#066x}")),
         ("field", field.to_owned()),
-        ("calldata_digest", hex(calldata)),
-        ("env_digest", hex(env)),
-        ("pre_root", hex(pre_root)),
-        ("post_root", hex(post_root)),
+        ("calls", calls.to_string()),
+        ("calls_digest", element(calls_digest)),
+        ("calldata_digest", element(calldata_digest)),
+        ("pre_root", element(&roots.pre)),
+        ("post_root", element(&roots.post)),
         ("halt", halt.name().to_owned()),
-        ("outcome_digest", hex(outcome)),
+        ("outcome_digest", element(outcome_digest)),
         ("steps", steps.to_string()),
-    ]
+    ];
+    if let Some(account) = account {
+        fields.insert(5, ("account", format!("0x{}", hex::encode(account))));
+    }
+    fields
 }
 
 /// Where public parameters are kept unless the user says otherwise.
@@ -114,19 +125,37 @@ pub fn of(circuit: &CircuitProgram, plan: &Plan) -> ProgramFile {
     }
 }
 
-/// Proves that a call, from the empty state, has the outcome that running it gives. The plan follows the execution, unless the
-/// program was compiled with one that is as good: its parameters are the same for all calls.
+/// Executes calls one after the other from a state, ready to be proved.
+pub(crate) fn prepare<F: PrimeField>(
+    circuit: &CircuitProgram,
+    code: &[u8],
+    calls: &[Call],
+    state: &State,
+) -> Result<Prepared<F>, Error> {
+    let calls = circuit_calls(calls, state);
+    let env = calls.first().map(|call| call.env.clone()).unwrap_or_default();
+    let execution = Arc::new(circuit.execute_all(&calls, &World { state, env: &env, code })?);
+    let account = state.accounts.get(&execution.record.account);
+    let slots = account.into_iter().flat_map(|account| &account.storage).map(|(&slot, &value)| (slot, value));
+    Ok(Prepared::from_slots(circuit, &execution, slots)?)
+}
+
+fn circuit_calls(calls: &[Call], state: &State) -> Vec<CircuitCall> {
+    calls.iter().map(|call| CircuitCall { calldata: call.calldata.clone(), env: call.env_in(state) }).collect()
+}
+
+/// Proves that calls, one after the other from a state, have the outcomes that running them gives. The plan follows the execution,
+/// unless the program was compiled with one that is as good: its parameters are the same for all calls.
 ///
 /// # Errors
 /// When the execution cannot be proved, or `options.progress` ends it.
-pub fn prove(program: &Program, call: &Call, options: Options<'_>) -> Result<Proved, Error> {
+pub fn prove(program: &Program, calls: &[Call], state: &State, options: Options<'_>) -> Result<Proved, Error> {
     let circuit = Arc::new(program.circuit()?);
-    let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) };
-    let execution = circuit.execute(&call)?;
+    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
     let Options { kind, cache, limits, keep, progress } = options;
-    let schedule = schedule(program, &circuit, &execution.trace, limits)?;
+    let schedule = schedule(program, &circuit, &prepared.trace, limits)?;
     let options = ProveOptions { kind, cache, check: Check::EachStep, keep, progress };
-    let prover::Proved { file, statement, facts } = prover::prove(&circuit, &schedule, &call, options)?;
+    let prover::Proved { file, statement, facts } = prover::prove(&circuit, &schedule, prepared, options)?;
     Ok(Proved { file, statement: Statement::Nova(statement), facts })
 }
 
@@ -154,12 +183,8 @@ pub fn plan(circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<
         let rows = limits.rows_per_step.unwrap_or_else(|| prover::TARGET_ROWS.min(most));
         return Ok((Plan::default_for(circuit, rows), None));
     }
-    let mut traces = Vec::with_capacity(calls.len());
-    for call in calls {
-        let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) };
-        traces.push(circuit.execute(&call)?.trace);
-    }
-    let (plan, estimate) = planner::plan(circuit, &traces, limits)?;
+    let trace = prepare::<Fr>(circuit, &[], calls, &State::default())?.trace;
+    let (plan, estimate) = planner::plan(circuit, core::slice::from_ref(&trace), limits)?;
     Ok((plan, Some(estimate)))
 }
 
@@ -180,21 +205,22 @@ pub struct Exported {
     pub steps: u64,
 }
 
-/// The circuit and the witness of step `step` (from 0) of a proof of a call in one segment.
+/// The circuit and the witness of step `step` (from 0) of a proof of calls in one segment.
 ///
 /// # Errors
 /// When the execution cannot be proved, or has fewer steps.
-pub fn export(program: &Program, call: &Call, step: u64, rows: u64) -> Result<Exported, Error> {
+pub fn export(program: &Program, calls: &[Call], state: &State, step: u64, rows: u64) -> Result<Exported, Error> {
     let circuit = Arc::new(program.circuit()?);
-    let call = Arc::new(CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) });
-    let execution = circuit.execute(&call)?;
+    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
     let limits = Limits { rows_per_step: Some(rows), ..Limits::default() };
-    let plan = Arc::new(planner::plan(&circuit, core::slice::from_ref(&execution.trace), limits)?.0);
-    let steps = plan.steps(&execution.trace, u64::MAX)?;
+    let plan = Arc::new(planner::plan(&circuit, core::slice::from_ref(&prepared.trace), limits)?.0);
+    let steps = plan.steps(&prepared.trace, u64::MAX)?;
     if step >= steps {
         return Err(Error::NoStep { step, steps });
     }
-    Ok(Exported { files: export::export_step(&circuit, &plan, &call, step)?, steps })
+    let prepared = Arc::new(prepared.cut(&circuit, Cut::Plan(&plan), &circuit.circuit_digest(&plan), steps)?);
+    let step = usize::try_from(step).unwrap_or(usize::MAX);
+    Ok(Exported { files: export::export_step(&circuit, &plan, &prepared, step)?, steps })
 }
 
 /// Reads a proof without verifying it: what it claims.
@@ -228,15 +254,11 @@ fn invalid(path: &str) -> impl FnOnce(prover::VerifyError) -> Error {
 
 // Short proofs.
 
-fn circuit_call(call: &Call) -> CircuitCall {
-    CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&State::default()) }
-}
-
 /// What keys are made of.
 #[derive(Clone, Copy, Debug)]
 pub enum Room<'a> {
-    /// These calls: the circuit has room for each of them.
-    Calls(&'a [Call]),
+    /// Lists of calls, each from this state: the circuit has room for each list.
+    Calls(&'a [&'a [Call]], &'a State),
     /// This many rows, shared out as the loops of the program suggest.
     Rows(u64),
 }
@@ -245,6 +267,7 @@ pub enum Room<'a> {
 #[derive(Clone, Debug)]
 pub struct ShortCircuit {
     program: Arc<CircuitProgram>,
+    code: Vec<u8>,
     plan: Arc<Plan>,
 }
 
@@ -254,15 +277,19 @@ impl ShortCircuit {
     /// # Errors
     /// When a call cannot be proved.
     pub fn new(program: &Program, room: Room<'_>) -> Result<Self, Error> {
+        let code = program.code().unwrap_or_default().to_vec();
         let program = Arc::new(program.circuit()?);
         let plan = match room {
-            Room::Calls(calls) => {
-                let calls: Vec<CircuitCall> = calls.iter().map(circuit_call).collect();
-                short::plan_for(&program, &calls)?
+            Room::Calls(batches, state) => {
+                let mut traces = Vec::with_capacity(batches.len());
+                for calls in batches {
+                    traces.push(prepare::<groth16::Scalar>(&program, &code, calls, state)?.trace);
+                }
+                short::plan_for(&program, &traces)?
             }
             Room::Rows(rows) => Plan::default_for(&program, rows),
         };
-        Ok(Self { program, plan: Arc::new(plan) })
+        Ok(Self { program, code, plan: Arc::new(plan) })
     }
 
     /// Makes keys on this machine, for development only, or finds those that are there.
@@ -273,13 +300,13 @@ impl ShortCircuit {
         Ok(short::setup(&self.program, &self.plan, Setup::InsecureLocal, to)?)
     }
 
-    /// Imports the parameters of a ceremony, and tries them on a call.
+    /// Imports the parameters of a ceremony, and tries them on calls from a state.
     ///
     /// # Errors
     /// When they are not of this circuit, or the keys cannot be written.
-    pub fn import(&self, parameters: &[u8], call: &Call, to: Source<'_>) -> Result<Keys, Error> {
-        let call = circuit_call(call);
-        Ok(short::setup(&self.program, &self.plan, Setup::Ceremony { parameters, call: &call }, to)?)
+    pub fn import(&self, parameters: &[u8], calls: &[Call], state: &State, to: Source<'_>) -> Result<Keys, Error> {
+        let prepared = Box::new(prepare(&self.program, &self.code, calls, state)?);
+        Ok(short::setup(&self.program, &self.plan, Setup::Ceremony { parameters, prepared }, to)?)
     }
 
     /// The circuit as a `.r1cs` file over BLS12-381's scalar field: what a ceremony is held about.
@@ -296,13 +323,19 @@ impl ShortCircuit {
     }
 }
 
-/// Proves a call, from the empty state, in one short proof; gives who made the keys as well.
+/// Proves calls, one after the other from a state, in one short proof; gives who made the keys as well.
 ///
 /// # Errors
 /// When the execution cannot be proved, or no keys have room for it.
-pub fn prove_short(program: &Program, call: &Call, keys: Source<'_>) -> Result<(Proved, Origin), Error> {
+pub fn prove_short(
+    program: &Program,
+    calls: &[Call],
+    state: &State,
+    keys: Source<'_>,
+) -> Result<(Proved, Origin), Error> {
     let circuit = Arc::new(program.circuit()?);
-    let short::Proved { file, statement, facts, origin } = short::prove(&circuit, &circuit_call(call), keys)?;
+    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
+    let short::Proved { file, statement, facts, origin } = short::prove(&circuit, prepared, keys)?;
     Ok((Proved { file, statement: Statement::Groth16(statement), facts }, origin))
 }
 

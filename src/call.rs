@@ -233,6 +233,19 @@ const BLOCK_FIELDS: &str =
 /// # Errors
 /// Naming the element and field that is wrong; when the list is empty.
 pub fn parse_list(path: &str, json: &[u8], base: &Env, abi: Option<&JsonAbi>) -> Result<Vec<Call>, Error> {
+    parse_list_over(path, json, &|_| base.clone(), abi)
+}
+
+/// As [`parse_list`], where each element has a base of its own, by its place in the list.
+///
+/// # Errors
+/// As [`parse_list`].
+pub fn parse_list_over(
+    path: &str,
+    json: &[u8],
+    base: &dyn Fn(usize) -> Env,
+    abi: Option<&JsonAbi>,
+) -> Result<Vec<Call>, Error> {
     let document: Value =
         serde_json::from_slice(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     let field = |at: String, expected| Error::Field { path: path.to_owned(), at, expected };
@@ -244,7 +257,7 @@ pub fn parse_list(path: &str, json: &[u8], base: &Env, abi: Option<&JsonAbi>) ->
     for (index, element) in list.iter().enumerate() {
         let at = format!("[{index}]");
         let object = element.as_object().ok_or_else(|| field(at.clone(), "an object"))?;
-        calls.push(Entry { path, at, object }.read(base, abi)?);
+        calls.push(Entry { path, at, object }.read(base(index), abi)?);
     }
     Ok(calls)
 }
@@ -257,7 +270,7 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn read(&self, base: &Env, abi: Option<&JsonAbi>) -> Result<Call, Error> {
+    fn read(&self, base: Env, abi: Option<&JsonAbi>) -> Result<Call, Error> {
         const KNOWN: [&str; 9] =
             ["sig", "args", "calldata", "caller", "origin", "value", "address", "gasprice", "block"];
         if let Some(unknown) = self.object.keys().find(|key| !KNOWN.contains(&key.as_str())) {
@@ -272,7 +285,7 @@ impl Entry<'_> {
             (Some(data), None) => bytes(&self.name("calldata"), &data)?,
             (None, Some(signature)) => encode(&function(&signature, abi)?, self.args()?)?,
         };
-        let mut env = base.clone();
+        let mut env = base;
         if let Some(caller) = self.text("caller")? {
             env.caller = address(&self.name("caller"), &caller)?;
             env.origin = env.caller;

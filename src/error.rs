@@ -646,6 +646,10 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         | CircuitError::StepSize(_)
         | CircuitError::TooManySegments(_)
         | CircuitError::NoSteps => "ZV0604",
+        CircuitError::Batch(_)
+        | CircuitError::UnknownSlot(_)
+        | CircuitError::StateValue(_)
+        | CircuitError::StateTree(_) => "ZV0609",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
         CircuitError::UnreadableProof(_) | CircuitError::WrongSystem => "ZV0606",
         CircuitError::Groth16(Groth16Error::Rejected | Groth16Error::NoProof(_)) => "ZV0605",
@@ -670,6 +674,10 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::Malformed(_)
         | CircuitError::NoSteps
         | CircuitError::UnreadableProof(_)
+        | CircuitError::Batch(_)
+        | CircuitError::UnknownSlot(_)
+        | CircuitError::StateValue(_)
+        | CircuitError::StateTree(_)
         | CircuitError::WrongSystem
         | CircuitError::Groth16(
             Groth16Error::Unreadable(_)

@@ -200,8 +200,10 @@ impl Executors {
             }
             Kind::Circuit => {
                 let circuit = self.circuit.as_ref().ok_or(missing)?;
-                let (outcome, checked) = circuit.check(&CircuitCall { calldata: call.calldata.clone(), env })?;
-                Ok(Run { rows: Some(checked.rows), ..Run::pure(outcome) })
+                let world = World { state, env: &env, code: &self.code };
+                let call = CircuitCall { calldata: call.calldata.clone(), env: env.clone() };
+                let (execution, checked) = circuit.check_all(&[call], &world)?;
+                Ok(Run { rows: Some(checked.rows), ..Run::pure(execution.outcome().clone()) })
             }
         }
     }

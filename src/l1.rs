@@ -65,7 +65,7 @@ pub struct Contracts {
 
 /// The names of a statement's elements as a contract takes them.
 fn element_names() -> Vec<&'static str> {
-    let none = Elements { pre_root: (), post_root: (), calldata: (), env: (), outcome: () };
+    let none = Elements { pre_root: (), post_root: (), account: (), calls: (), outcomes: () };
     none.list().into_iter().map(|(name, ())| name).collect()
 }
 

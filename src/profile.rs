@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use zvm_backend_circuit::execute::{Call as CircuitCall, Trace};
+use zvm_backend_circuit::nova::Fr;
 use zvm_backend_circuit::planner::{self, Estimate, Limits};
 use zvm_backend_circuit::profile::{Part, RegionRows, by_block, by_region};
 use zvm_backend_circuit::program::Program as CircuitProgram;
@@ -61,38 +61,37 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Runs calls and counts, each from the empty state.
+    /// Runs calls one after the other from a state, and counts.
     ///
     /// # Errors
     /// When a call cannot be run or proved.
-    pub fn new(program: &Program, circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<Self, Error> {
-        let state = State::default();
-        let mut all = Trace::default();
-        let mut traces = Vec::with_capacity(calls.len());
-        for call in calls {
-            let call = CircuitCall { calldata: call.calldata.clone(), env: call.env_in(&state) };
-            let trace = circuit.execute(&call)?.trace;
-            all.extend(&trace);
-            traces.push(trace);
-        }
+    pub fn new(
+        program: &Program,
+        circuit: &CircuitProgram,
+        calls: &[Call],
+        state: &State,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let trace = crate::artifact::prepare::<Fr>(circuit, program.code().unwrap_or_default(), calls, state)?.trace;
         let (mut evm_instructions, mut compute_gas) = (None, None);
         if let Some(code) = program.code() {
             let lowered = program.lowered(&LowerOptions::default())?;
             let (original, lowered) = (Evm::new(code), Evm::new(&lowered.code));
-            let (mut instructions, mut gas) = (0, ComputeGas::default());
+            let (mut instructions, mut gas, mut now) = (0, ComputeGas::default(), state.clone());
             for call in calls {
-                let env = call.env_in(&state);
-                let (_, trace) = original.inspect(&call.calldata, &env, &state)?;
+                let env = call.env_in(&now);
+                let (run, trace) = original.inspect(&call.calldata, &env, &now)?;
                 instructions += trace.instructions;
                 gas.evm += trace.compute_gas;
-                gas.lowered += lowered.inspect(&call.calldata, &env, &state)?.1.compute_gas;
+                gas.lowered += lowered.inspect(&call.calldata, &env, &now)?.1.compute_gas;
+                now.apply(&run.changes);
             }
             evm_instructions = Some(instructions);
             compute_gas = Some(gas);
         }
-        let regions = by_region(circuit, &all)?;
+        let regions = by_region(circuit, &trace)?;
         let heat = by_block(circuit, &regions);
-        let (plan, estimate) = planner::plan(circuit, &traces, limits)?;
+        let (plan, estimate) = planner::plan(circuit, core::slice::from_ref(&trace), limits)?;
         let rows_per_step = plan.rows(circuit.rows());
         Ok(Self {
             calls: calls.len(),

@@ -78,14 +78,18 @@ fn check_reports_both_rings() {
     );
     assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(true)));
 
-    // sstore(0, calldataload(0)): on L1, not in a proof.
-    let output = run(&["check", "0x5f355f5500", "--json"]);
+    // sstore(0, calldataload(0)): on L1 and in a proof.
+    let report = document(&run(&["check", "0x5f355f5500", "--json"]));
+    assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(true)));
+
+    // tstore(0, calldataload(0)): on L1, not in a proof.
+    let output = run(&["check", "0x5f355f5d00", "--json"]);
     assert_eq!(exit(&output), 0);
     let report = document(&output);
     assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(false)));
     let problem = &report["problems"][0];
     has_fields(problem, &["ring", "pc", "opcode", "reason", "help"]);
-    assert_eq!((&problem["ring"], &problem["pc"], &problem["opcode"]), (&json!("proof"), &json!(3), &json!("SSTORE")));
+    assert_eq!((&problem["ring"], &problem["pc"], &problem["opcode"]), (&json!("proof"), &json!(3), &json!("TSTORE")));
 
     // jump(calldataload(0)) with many places to go: outside both.
     let code = format!("0x5f3556{}00", "5b".repeat(200));
@@ -193,7 +197,8 @@ fn calls_carry_state() {
     assert_eq!(calls[1]["executors"]["lowered"]["storage"][0]["value"], json!(format!("0x{:064x}", 112)));
     has_fields(&calls[1]["executors"]["evm"]["storage"][0], &["address", "slot", "value"]);
     assert_eq!(calls[2]["executors"]["evm"]["data"], json!(format!("0x{:064x}", 112)));
-    assert_eq!(calls[2]["executors"]["circuit"]["error"]["code"], json!("ZV0602"), "storage is not in the circuit");
+    assert_eq!(calls[1]["executors"]["circuit"]["storage"][0]["value"], json!(format!("0x{:064x}", 112)));
+    assert_eq!(calls[2]["executors"]["circuit"]["data"], json!(format!("0x{:064x}", 112)));
     let written: Value = serde_json::from_slice(&fs::read(&after).expect("written")).expect("JSON");
     assert_eq!(written[&account]["storage"][format!("0x{:064x}", 0)], json!(format!("0x{:064x}", 112)));
 }
@@ -389,14 +394,14 @@ fn a_limit_exits_with_4() {
 }
 
 #[test]
-fn a_proof_that_needs_storage_is_refused_with_its_place() {
+fn a_proof_that_needs_transient_storage_is_refused_with_its_place() {
     let folder = folder();
     let proof = folder.path().join("proof.zvmp").display().to_string();
-    // calldatasize is zero: stop. Otherwise sstore(0, 1).
-    let output = run(&["prove", "0x36600557005b60015f5500", "--calldata", "0x01", "-o", &proof]);
+    // calldatasize is zero: stop. Otherwise tstore(0, 1).
+    let output = run(&["prove", "0x36600557005b60015f5d00", "--calldata", "0x01", "-o", &proof]);
     assert_eq!(exit(&output), 3, "{}", errors(&output));
     let text = errors(&output);
-    assert!(text.contains("ZV0602") && text.contains("SSTORE") && text.contains("0x0009"), "{text}");
+    assert!(text.contains("ZV0602") && text.contains("TSTORE") && text.contains("0x0009"), "{text}");
     assert!(!Path::new(&proof).exists());
 }
 

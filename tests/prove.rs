@@ -1,7 +1,7 @@
 //! A proof of what happened verifies; a proof of anything else does not.
 //!
-//! "If `verify` accepts then the program with this commitment, run on the calldata and environment with these digests, halts with
-//! this outcome." Each field of the statement and each part of the file is altered in turn. What is altered inside the
+//! "If `verify` accepts then the program with this commitment, run on the calls with this digest one after the other, halts with
+//! these outcomes." Each field of the statement and each part of the file is altered in turn. What is altered inside the
 //! folding itself (states, steps, slots) is attacked in the circuit backend's own tests.
 
 use std::ops::ControlFlow;
@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use zvm::artifact::{self, Expected, Kind, Limits, ProofFile, Proved};
 use zvm::call::{encode, function};
-use zvm::{Call, Error, Exit, Input, Program, Source};
-use zvm_ir::{Env, Halt, Word};
+use zvm::{Call, Error, Exit, Input, Program, Source, State};
+use zvm_ir::{Env, Halt, Log, Word};
 
 /// Few rows, so that the tests fold several steps.
 const ROWS: u64 = 6_000;
@@ -45,11 +45,11 @@ fn cache() -> &'static Path {
     CACHE.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("parameters"))
 }
 
-fn prove(program: &Program, call: &Call, kind: Kind) -> Result<Proved, Error> {
+fn prove(program: &Program, calls: &[Call], kind: Kind) -> Result<Proved, Error> {
     let mut progress = |_| ControlFlow::Continue(());
     let limits = Limits { rows_per_step: Some(ROWS), ..Limits::default() };
     let options = artifact::Options { kind, cache: Some(cache()), limits, keep: None, progress: &mut progress };
-    artifact::prove(program, call, options)
+    artifact::prove(program, calls, &State::default(), options)
 }
 
 fn verify(program: &Program, file: &ProofFile, expected: &Expected) -> Result<(), Error> {
@@ -61,7 +61,7 @@ fn proof() -> &'static (Program, Proved) {
     static PROOF: OnceLock<(Program, Proved)> = OnceLock::new();
     PROOF.get_or_init(|| {
         let (input, program) = load(&collatz_path());
-        let proved = prove(&program, &call(&input, "steps", &["7"]), Kind::Recursive).expect("proved");
+        let proved = prove(&program, &[call(&input, "steps", &["7"])], Kind::Recursive).expect("proved");
         (program, proved)
     })
 }
@@ -79,15 +79,18 @@ fn refused(what: &str, alter: impl FnOnce(&mut ProofFile)) {
 #[test]
 fn the_truth_is_accepted() {
     let (program, proved) = proof();
-    assert_eq!(proved.file.outcome.halt, Halt::Return);
-    assert_eq!(proved.file.outcome.data, Word::from(16).to_be_bytes_vec());
+    assert_eq!(proved.file.outcomes[0].halt, Halt::Return);
+    assert_eq!(proved.file.outcomes[0].data, Word::from(16).to_be_bytes_vec());
     assert!(proved.facts.steps > 2, "several steps are folded, not {}", proved.facts.steps);
     verify(program, &proved.file, &Expected::default()).expect("valid");
     let expected = Expected {
-        calldata: Some(proved.file.call.calldata.clone()),
-        env: Some(proved.file.call.env.clone()),
+        calldata: Some(proved.file.calls[0].calldata.clone()),
+        env: Some(proved.file.calls[0].env.clone()),
         halt: Some(Halt::Return),
-        data: Some(proved.file.outcome.data.clone()),
+        data: Some(proved.file.outcomes[0].data.clone()),
+        calls: Some(proved.file.calls.clone()),
+        pre_root: Some(Word::ZERO),
+        post_root: Some(Word::ZERO),
         steps: Some(proved.facts.steps),
     };
     verify(program, &proved.file, &expected).expect("valid, and as expected");
@@ -95,14 +98,37 @@ fn the_truth_is_accepted() {
 
 #[test]
 fn another_statement_is_refused() {
-    refused("calldata", |file| file.call.calldata[35] ^= 1);
-    refused("longer calldata", |file| file.call.calldata.push(0));
-    refused("shorter calldata", |file| file.call.calldata.truncate(35));
-    refused("data", |file| file.outcome.data[31] ^= 1);
-    refused("longer data", |file| file.outcome.data.push(0));
-    refused("shorter data", |file| file.outcome.data.truncate(31));
-    refused("halt", |file| file.outcome.halt = Halt::Revert);
-    refused("trap", |file| file.outcome.halt = Halt::Trap);
+    refused("calldata", |file| file.calls[0].calldata[35] ^= 1);
+    refused("longer calldata", |file| file.calls[0].calldata.push(0));
+    refused("shorter calldata", |file| file.calls[0].calldata.truncate(35));
+    refused("data", |file| file.outcomes[0].data[31] ^= 1);
+    refused("longer data", |file| file.outcomes[0].data.push(0));
+    refused("shorter data", |file| file.outcomes[0].data.truncate(31));
+    refused("halt", |file| file.outcomes[0].halt = Halt::Revert);
+    refused("trap", |file| file.outcomes[0].halt = Halt::Trap);
+    refused("no call", |file| file.calls.clear());
+    refused("no outcome", |file| file.outcomes.clear());
+    refused("neither", |file| {
+        file.calls.clear();
+        file.outcomes.clear();
+    });
+    refused("the call twice", |file| file.calls.push(file.calls[0].clone()));
+    refused("the outcome twice", |file| file.outcomes.push(file.outcomes[0].clone()));
+    refused("both twice", |file| {
+        file.calls.push(file.calls[0].clone());
+        file.outcomes.push(file.outcomes[0].clone());
+    });
+    refused("a log", |file| file.outcomes[0].logs.push(Log { address: [0; 20], topics: vec![], data: vec![] }));
+    refused("a log of a call that reverts", |file| {
+        file.outcomes[0].halt = Halt::Revert;
+        file.outcomes[0].logs.push(Log { address: [0; 20], topics: vec![], data: vec![] });
+    });
+    for at in [0, 1] {
+        refused("a root", |file| file.roots[at] = Word::from(1));
+        refused("a root that is no element", |file| file.roots[at] = Word::MAX);
+    }
+    refused("advice", |file| file.advice = Word::from(1));
+    refused("advice that is no element", |file| file.advice = Word::MAX);
     refused("one step less", |file| file.segments[0].steps -= 1);
     refused("one step more", |file| file.segments[0].steps += 1);
     refused("no steps", |file| file.segments[0].steps = 0);
@@ -111,10 +137,10 @@ fn another_statement_is_refused() {
 
 #[test]
 fn another_environment_is_refused() {
-    refused("address", |file| file.call.env.address[0] ^= 1);
-    refused("caller", |file| file.call.env.caller[19] ^= 1);
-    refused("origin", |file| file.call.env.origin[19] ^= 1);
-    refused("coinbase", |file| file.call.env.coinbase[19] ^= 1);
+    refused("address", |file| file.calls[0].env.address[0] ^= 1);
+    refused("caller", |file| file.calls[0].env.caller[19] ^= 1);
+    refused("origin", |file| file.calls[0].env.origin[19] ^= 1);
+    refused("coinbase", |file| file.calls[0].env.coinbase[19] ^= 1);
     type Field = fn(&mut Env) -> &mut Word;
     let words: [(&str, Field); 10] = [
         ("value", |env| &mut env.callvalue),
@@ -129,8 +155,8 @@ fn another_environment_is_refused() {
         ("balance", |env| &mut env.selfbalance),
     ];
     for (name, field) in words {
-        refused(name, |file| *field(&mut file.call.env) ^= Word::from(1));
-        refused(name, |file| *field(&mut file.call.env) ^= Word::from(1) << 255);
+        refused(name, |file| *field(&mut file.calls[0].env) ^= Word::from(1));
+        refused(name, |file| *field(&mut file.calls[0].env) ^= Word::from(1) << 255);
     }
 }
 
@@ -202,6 +228,9 @@ fn what_is_not_expected_is_refused() {
     not(Expected { env: Some(Env { number: Word::from(9), ..Env::default() }), ..Expected::default() });
     not(Expected { halt: Some(Halt::Revert), ..Expected::default() });
     not(Expected { data: Some(vec![]), ..Expected::default() });
+    not(Expected { calls: Some(vec![]), ..Expected::default() });
+    not(Expected { pre_root: Some(Word::from(1)), ..Expected::default() });
+    not(Expected { post_root: Some(Word::from(1)), ..Expected::default() });
     not(Expected { steps: Some(proved.facts.steps + 1), ..Expected::default() });
 }
 
@@ -260,7 +289,17 @@ fn the_command_line_proves_and_verifies() {
     let (code, said) = verify(&[]);
     assert_eq!((code, &said["valid"]), (Some(0), &json!(true)), "{said:#}");
     assert_eq!(said["statement"], made["statement"]);
-    let fields = ["program", "calldata_digest", "pre_root", "post_root", "halt", "outcome_digest", "steps"];
+    let fields = [
+        "program",
+        "calls",
+        "calls_digest",
+        "calldata_digest",
+        "pre_root",
+        "post_root",
+        "halt",
+        "outcome_digest",
+        "steps",
+    ];
     for field in fields {
         assert!(!said["statement"][field].is_null(), "no `{field}` in {said:#}");
     }
@@ -305,6 +344,67 @@ fn the_command_line_proves_and_verifies() {
         std::fs::write(&path, &bytes[..len]).expect("writable");
         let output = zvm(&["verify", &proof, "--program", &contract, "--cache", &cache]);
         assert!(matches!(output.status.code(), Some(1 | 2)), "{len} bytes");
+    }
+}
+
+/// What is expected of the calls of a batch is compared before anything is built, so no proof is needed to see it.
+#[test]
+fn what_is_expected_of_a_batch_is_compared() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (_, proved) = proof();
+    let mut file = proved.file.clone();
+    let mut second = file.calls[0].clone();
+    (second.env.caller, second.env.origin) = ([0xbb; 20], [0xbb; 20]);
+    second.env.number = Word::from(9);
+    file.calls.push(second);
+    file.outcomes.push(file.outcomes[0].clone());
+    let (batch, list) = (path("batch.zvmp"), path("calls.json"));
+    std::fs::write(&batch, file.encode()).expect("writable");
+    let (contract, cache) = (collatz_path(), cache().display().to_string());
+    let reason = |more: &[&str], calls: Value| {
+        std::fs::write(&list, calls.to_string()).expect("writable");
+        let args = ["verify", &batch, "--program", &contract, "--cache", &cache, "--json"];
+        let output = zvm(&[&args[..], more].concat());
+        assert_eq!(output.status.code(), Some(1), "the proof is of one call only");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        document["reason"].as_str().expect("a reason").to_owned()
+    };
+    let one = json!({"sig": "steps", "args": ["7"]});
+    let with = |name: &str, value: Value| {
+        let mut call = one.clone();
+        call[name] = value;
+        json!([one, call])
+    };
+    let bb = "0xbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    let listed: &[&str] = &["--calls", &list];
+    let as_claimed = [
+        (&[][..], json!([])),
+        (listed, json!([one, one])),
+        (listed, with("caller", json!(bb))),
+        (listed, with("block", json!({"number": 9}))),
+    ];
+    for (more, list) in as_claimed {
+        let reason = reason(more, list.clone());
+        assert!(!reason.contains("than expected"), "{more:?} {list}: {reason}");
+    }
+    let otherwise = [
+        (listed, json!([one])),
+        (listed, json!([one, one, one])),
+        (listed, json!([one, {"sig": "steps", "args": ["8"]}])),
+        (listed, with("caller", json!("0x0000000000000000000000000000000000000001"))),
+        (listed, with("value", json!(1))),
+        (listed, with("gasprice", json!(77))),
+        (listed, with("block", json!({"number": 10}))),
+        (&["--caller", bb][..], json!([])),
+        (&["--block", "number=9"][..], json!([])),
+        (&["--sig", "steps", "7"][..], json!([])),
+        (&["--pre-root", "1"][..], json!([])),
+        (&["--post-root", "1"][..], json!([])),
+    ];
+    for (more, list) in otherwise {
+        let reason = reason(more, list.clone());
+        assert!(reason.contains("than expected"), "{more:?} {list}: {reason}");
     }
 }
 

@@ -36,10 +36,11 @@ use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::nova::{Check, CompressedProof, CompressionKeys, Fr, Params, prove};
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
+use zvm_backend_circuit::replay::Cut;
 use zvm_backend_circuit::step::StepCircuit as Step;
+use zvm_backend_circuit::usage;
 use zvm_backend_circuit::witness::{Recorded, Witness};
-use zvm_backend_circuit::{statement, usage};
-use zvm_ir::Word;
+use zvm_ir::{EmptyState, Word};
 
 type E1 = Bn256EngineIPA;
 type E2 = GrumpkinEngine;
@@ -139,10 +140,12 @@ struct Times {
 fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u64, Times), CircuitError> {
     let slots = (rows / program.rows()[program.regions().regions.keys().nth(1).expect("a loop")]) as usize;
     let call = Call { calldata: Word::from(slots * (steps + 2)).to_be_bytes::<32>().to_vec(), ..Call::default() };
-    let execution = program.execute(&call)?;
-    let plan = Arc::new(Plan::from_trace(program, &execution.trace, rows, 0));
-    let step = Step { program: Arc::clone(program), plan, call: Some(Arc::new(call.clone())) };
-    let z0 = statement::initial_state(program, &call);
+    let prepared = program.prepare(&[call], &EmptyState)?;
+    let plan = Arc::new(Plan::from_trace(program, &prepared.trace, rows, 0));
+    let prepared = prepared.cut(program, Cut::Plan(&plan), &program.circuit_digest(&plan), u64::MAX)?;
+    let z0 = prepared.initial_state(program)?;
+    let prepared = Arc::new(prepared);
+    let step = Step::shape(program, &plan);
 
     let start = cpu();
     let params = Params::setup(&step)?;
@@ -151,8 +154,8 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
     let recorded = Arc::new(Recorded::new(&step)?);
     let mut z = z0.clone();
     let mut witnesses = Vec::new();
-    for _ in 0..steps {
-        let witness = recorded.witness(&step, &z, Check::EachStep)?;
+    for number in 0..steps {
+        let witness = recorded.witness(&step.with_input(&prepared, number), &z, Check::EachStep)?;
         z = witness.after().to_vec();
         witnesses.push(Arc::new(witness));
     }
@@ -177,7 +180,8 @@ fn measure(program: &Arc<Program>, rows: u64, steps: usize) -> Result<(usize, u6
     }
     {
         let mut start = 0.0;
-        let proof = prove(&params, None, (0..steps).map(|_| Ok(step.clone())), &z0, Check::EachStep, |proof| {
+        let inputs = (0..steps).map(|number| Ok(step.with_input(&prepared, number)));
+        let proof = prove(&params, None, inputs, &z0, Check::EachStep, |proof| {
             if proof.steps() == 2 {
                 start = cpu();
             }

@@ -24,11 +24,13 @@ use zvm_backend_circuit::cs::System;
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::groth16::{self, OneShot};
 use zvm_backend_circuit::keys::{Keys, Source};
+use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
+use zvm_backend_circuit::replay::Prepared;
 use zvm_backend_circuit::short::{self, Setup};
 use zvm_backend_circuit::usage;
 use zvm_backend_circuit::whole::Whole;
-use zvm_ir::Word;
+use zvm_ir::{EmptyState, Word};
 
 const FIBONACCI: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u1 = \
      iconst 1\n v3: u256 = zext v0\n v4: u256 = zext v2\n jump block1(v1, v3, v4)\nblock1(v5: u256, v6: u256, v7: u256):\n v8: u1 = \
@@ -42,14 +44,20 @@ fn program() -> Arc<Program> {
     Arc::new(Program::compile(&zvm_ir::parse(FIBONACCI).expect("parses")).expect("compiles"))
 }
 
-fn call(n: u64) -> Call {
-    Call { calldata: Word::from(n).to_be_bytes::<32>().to_vec(), ..Call::default() }
+fn prepared(program: &Program, n: u64) -> Prepared<Scalar> {
+    let call = Call { calldata: Word::from(n).to_be_bytes::<32>().to_vec(), ..Call::default() };
+    program.prepare(&[call], &EmptyState).expect("executes")
+}
+
+/// The slots of the execution, each once.
+fn plan(program: &Arc<Program>, n: u64) -> Arc<Plan> {
+    Arc::new(short::plan_for(program, [&prepared(program, n).trace]).expect("provable"))
 }
 
 /// The largest Fibonacci number whose circuit, as the library counts, has at most 2^log rows.
 fn largest(program: &Arc<Program>, log: u32) -> u64 {
     let rows = |n: u64| {
-        let plan = Arc::new(short::plan_for(program, &[call(n)]).expect("provable"));
+        let plan = plan(program, n);
         short::shape(program, &plan).expect("synthesised").rows as u64
     };
     let (two, three) = (rows(2), rows(3));
@@ -155,7 +163,7 @@ fn measure(what: &str, path: &Path, bare: &Path, n: u64) {
         let key = keys.proving().expect("keys");
         let program = program();
         let before = cpu();
-        short::prove_with(&program, &call(n), &keys, &key).expect("proved");
+        short::prove_with(&program, prepared(&program, n), &keys, &key).expect("proved");
         cpu() - before
     };
     println!("{seconds} {}", usage::peak_memory_bytes().expect("the system tells"));
@@ -179,12 +187,11 @@ fn main() -> ExitCode {
     println!("|--:|--:|--:|--:|--:|--:|--:|--:|");
     for log in logs {
         let n = largest(&program, log);
-        let plan = Arc::new(short::plan_for(&program, &[call(n)]).expect("provable"));
+        let plan = plan(&program, n);
         let groth16::Shape { rows, variables, .. } = short::shape(&program, &plan).expect("synthesised");
         let keys = short::setup(&program, &plan, Setup::InsecureLocal, Source::Folder(&folder)).expect("keys");
         let bare = folder.join(format!("{log}.rows"));
-        let outcome = program.execute(&call(n)).expect("executes").outcome;
-        write_bare(&Whole::of(&program, &plan, &call(n), &outcome), &bare);
+        write_bare(&Whole::of(&program, &plan, prepared(&program, n)).expect("room"), &bare);
         let run = |what: &str| -> (f64, f64) {
             let output = Command::new(std::env::current_exe().expect("known"))
                 .args([what.as_ref(), keys.path.as_os_str(), bare.as_os_str(), n.to_string().as_ref()])

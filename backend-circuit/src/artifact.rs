@@ -4,7 +4,7 @@
 //! nothing after. Reading never allocates more than the file is long. What a file says is never trusted: a proof's
 //! calldata, outcome and plan are inputs of verification, and a program's digest is computed again.
 
-use zvm_ir::{Address, Env, Halt, Outcome, Word};
+use zvm_ir::{Address, Env, Halt, Log, Outcome, Word};
 
 use crate::execute::Call;
 
@@ -16,6 +16,8 @@ pub const PROGRAM_MAGIC: [u8; 4] = *b"ZVMA";
 pub const KEYS_MAGIC: [u8; 4] = *b"ZVMK";
 /// The version of the formats.
 pub const VERSION: u8 = 2;
+/// The most topics of a log.
+const MAX_TOPICS: u8 = 4;
 
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,10 +77,14 @@ pub struct SegmentProof {
 pub struct ProofFile {
     /// Which proof it is.
     pub kind: Kind,
-    /// The input of the execution.
-    pub call: Call,
-    /// What the execution did.
-    pub outcome: Outcome,
+    /// The calls, in the order in which they ran.
+    pub calls: Vec<Call>,
+    /// What each of them did: halt, data and logs.
+    pub outcomes: Vec<Outcome>,
+    /// The state tree's root before and after, as integers below the field's modulus; zero for programs without storage.
+    pub roots: [Word; 2],
+    /// The hash of the prover's advice, from which the challenges come; zero for programs without state.
+    pub advice: Word,
     /// The parts of the proof: each starts from the state in which the one before it ends.
     pub segments: Vec<SegmentProof>,
 }
@@ -97,10 +103,14 @@ impl ProofFile {
             Kind::Compressed => 1,
             Kind::Groth16 => 2,
         });
-        out.bytes(&self.call.calldata);
-        write_env(&mut out, &self.call.env);
-        out.0.push(self.outcome.halt.code());
-        out.bytes(&self.outcome.data);
+        out.0.extend((self.calls.len() as u64).to_le_bytes());
+        for call in &self.calls {
+            out.bytes(&call.calldata);
+            write_env(&mut out, &call.env);
+        }
+        out.0.extend((self.outcomes.len() as u64).to_le_bytes());
+        self.outcomes.iter().for_each(|outcome| write_outcome(&mut out, outcome));
+        self.roots.iter().chain([&self.advice]).for_each(|word| out.word(word));
         out.segments(&self.segments);
         out.0
     }
@@ -117,15 +127,21 @@ impl ProofFile {
             2 => Kind::Groth16,
             _ => return Err(FileError::Malformed("kind of proof")),
         };
-        let calldata = from.bytes("calldata")?.to_vec();
-        let env = read_env(&mut from)?;
-        let code = from.byte("kind of halt")?;
-        let halt = [Halt::Return, Halt::Revert, Halt::Trap].into_iter().find(|halt| halt.code() == code);
-        let halt = halt.ok_or(FileError::Malformed("kind of halt"))?;
-        let outcome = Outcome::halted(halt, from.bytes("returned data")?.to_vec());
+        let count = from.number("number of calls")?;
+        let (mut calls, mut outcomes) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            // The file's length bounds how often this can go well.
+            let calldata = from.bytes("calldata")?.to_vec();
+            calls.push(Call { calldata, env: read_env(&mut from)? });
+        }
+        for _ in 0..from.number("number of outcomes")? {
+            outcomes.push(read_outcome(&mut from)?);
+        }
+        let roots = [from.word("state root")?, from.word("state root")?];
+        let advice = from.word("hash of advice")?;
         let segments = from.segments()?;
         from.end()?;
-        Ok(Self { kind, call: Call { calldata, env }, outcome, segments })
+        Ok(Self { kind, calls, outcomes, roots, advice, segments })
     }
 }
 
@@ -167,6 +183,35 @@ impl ProgramFile {
         from.end()?;
         Ok(Self { compiler, text: program, plan, digest })
     }
+}
+
+fn write_outcome(out: &mut Writer, outcome: &Outcome) {
+    out.0.push(outcome.halt.code());
+    out.bytes(&outcome.data);
+    out.0.extend((outcome.logs.len() as u64).to_le_bytes());
+    for log in &outcome.logs {
+        out.0.extend(log.address);
+        out.0.push(log.topics.len() as u8);
+        log.topics.iter().for_each(|topic| out.word(topic));
+        out.bytes(&log.data);
+    }
+}
+
+fn read_outcome(from: &mut Reader<'_>) -> Result<Outcome, FileError> {
+    let code = from.byte("kind of halt")?;
+    let halt = [Halt::Return, Halt::Revert, Halt::Trap].into_iter().find(|halt| halt.code() == code);
+    let halt = halt.ok_or(FileError::Malformed("kind of halt"))?;
+    let mut outcome = Outcome::halted(halt, from.bytes("returned data")?.to_vec());
+    for _ in 0..from.number("number of logs")? {
+        let address = from.address("log")?;
+        let count = from.byte("number of topics")?;
+        if count > MAX_TOPICS {
+            return Err(FileError::Malformed("number of topics"));
+        }
+        let topics = (0..count).map(|_| from.word("log")).collect::<Result<_, _>>()?;
+        outcome.logs.push(Log { address, topics, data: from.bytes("log")?.to_vec() });
+    }
+    Ok(outcome)
 }
 
 /// Who made Groth16 keys, and so who could prove what is false with them.
@@ -402,8 +447,13 @@ mod tests {
     fn proof() -> ProofFile {
         ProofFile {
             kind: Kind::Compressed,
-            call: Call { calldata: vec![1, 2, 3], env: Env { number: Word::MAX, ..Env::default() } },
-            outcome: Outcome::halted(Halt::Revert, vec![9; 40]),
+            calls: vec![Call { calldata: vec![1, 2, 3], env: Env { number: Word::MAX, ..Env::default() } }],
+            outcomes: vec![Outcome {
+                logs: vec![Log { address: [3; 20], topics: vec![Word::MAX; 3], data: vec![7; 33] }],
+                ..Outcome::halted(Halt::Return, vec![9; 40])
+            }],
+            roots: [Word::from(5), Word::from(6)],
+            advice: Word::from(7),
             segments: vec![
                 SegmentProof { plan: vec![(0, 1), (1, 300), (2, u32::MAX)], steps: 7, proof: vec![5; 1000] },
                 SegmentProof { plan: vec![(3, 1)], steps: 1 << 40, proof: vec![] },
@@ -440,7 +490,7 @@ mod tests {
         assert_eq!(ProofFile::decode(&kind), Err(FileError::Malformed("kind of proof")));
         // A length that no file can have allocates nothing.
         let mut huge = bytes;
-        huge[6..14].copy_from_slice(&u64::MAX.to_le_bytes());
+        huge[14..22].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(ProofFile::decode(&huge), Err(FileError::Truncated("calldata")));
         assert_eq!(ProgramFile::decode(b"ZVMP\x01"), Err(FileError::Magic("compiled ZVM program")));
     }

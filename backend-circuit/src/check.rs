@@ -3,19 +3,23 @@
 //! What is checked is what a proof would say: the rows of each slot hold, each slot starts from the state that the one
 //! before it left, the first from the statement's, and the last leaves the label [`DONE`] and the digest of the outcome.
 
+use std::sync::Arc;
+
 use bellpepper_core::ConstraintSystem;
 use ff::PrimeField;
+use zvm_ir::{EmptyState, PreState};
 
 use crate::cs::{CheckCs, Names};
 use crate::error::CircuitError;
-use crate::execute::Call;
+use crate::execute::{Call, Execution};
 use crate::gadgets::Lc;
-use crate::lower::{self, State};
+use crate::lower::{LABEL, State};
 use crate::nova::Fr;
 use crate::plan::Plan;
 use crate::program::Program;
 use crate::region::{DONE, Region};
-use crate::statement;
+use crate::replay::{Cut, Feed, Prepared};
+use crate::step;
 
 /// The rows that were checked, by region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,49 +36,46 @@ pub struct Checked {
 /// `Synthesis` if there are too few elements.
 pub fn allocate_state<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
+    program: &Program,
     values: &[F],
 ) -> Result<State<F>, CircuitError> {
     let mut elements = Vec::with_capacity(values.len());
     for (index, &value) in values.iter().enumerate() {
         elements.push(Lc::alloc(cs, || format!("z {index}"), Some(value))?);
     }
-    State::from_elements(elements).ok_or(CircuitError::Disagreement("the state's size"))
+    State::from_elements(*program.layout(), elements).ok_or(CircuitError::Disagreement("the state's size"))
 }
 
-/// Checks `slots` from the state `z`; gives the state after them.
+/// Checks one step of `slots` from the state `z`; gives the state after it. `feed` moves on.
 ///
 /// # Errors
 /// `Unsatisfied` with the first row that does not hold.
 pub fn run_slots<F: PrimeField>(
     program: &Program,
-    slots: impl IntoIterator<Item = Region>,
-    call: &Call,
-    mut z: Vec<F>,
+    slots: impl IntoIterator<Item = Region> + Clone,
+    feed: &mut Feed<'_, F>,
+    z: &[F],
 ) -> Result<(Vec<F>, Checked), CircuitError> {
-    let mut checked = Checked::default();
-    for region in slots {
-        // Names cost more than the rows, so they are made only once something is wrong.
-        let (cs, after) = run_slot(program, region, call, &z, Names::Dropped)?;
-        if cs.verdict().is_err() {
-            run_slot(program, region, call, &z, Names::Kept)?.0.verdict()?;
-        }
-        checked.slots += 1;
-        checked.rows += cs.rows() as u64;
-        z = values(&after)?;
+    // Names cost more than the rows, so they are made only once something is wrong.
+    let start = feed.clone();
+    let (cs, after) = run_step(program, slots.clone(), feed, z, Names::Dropped)?;
+    if cs.verdict().is_err() {
+        run_step(program, slots.clone(), &mut start.clone(), z, Names::Kept)?.0.verdict()?;
     }
-    Ok((z, checked))
+    let checked = Checked { slots: slots.into_iter().count() as u64, rows: cs.rows() as u64 };
+    Ok((values(&after)?, checked))
 }
 
-fn run_slot<F: PrimeField>(
+fn run_step<F: PrimeField>(
     program: &Program,
-    region: Region,
-    call: &Call,
+    slots: impl IntoIterator<Item = Region>,
+    feed: &mut Feed<'_, F>,
     z: &[F],
     names: Names,
 ) -> Result<(CheckCs<F>, State<F>), CircuitError> {
     let mut cs = CheckCs::checking(names);
-    let state = allocate_state(&mut cs, z)?;
-    let after = lower::slot(&mut cs.namespace(|| region.to_string()), program, region, &state, Some(call))?;
+    let state = allocate_state(&mut cs, program, z)?;
+    let after = step::slots(&mut cs, program, slots, state, Some(feed))?;
     Ok((cs, after))
 }
 
@@ -86,16 +87,18 @@ fn run_slot<F: PrimeField>(
 pub fn run_steps<F: PrimeField>(
     program: &Program,
     plan: &Plan,
-    call: &Call,
+    prepared: &Prepared<F>,
     mut z: Vec<F>,
     max_steps: u64,
 ) -> Result<Vec<Vec<F>>, CircuitError> {
     let mut states = Vec::new();
+    let slots: Vec<Region> = plan.iter().collect();
     while !is_done(&z) {
         if states.len() as u64 == max_steps {
             return Err(CircuitError::TooManySteps(max_steps));
         }
-        z = run_slots(program, plan.iter(), call, z)?.0;
+        let mut feed = prepared.feed(states.len());
+        z = run_slots(program, slots.iter().copied(), &mut feed, &z)?.0;
         states.push(z.clone());
     }
     Ok(states)
@@ -107,22 +110,45 @@ fn values<F: PrimeField>(state: &State<F>) -> Result<Vec<F>, CircuitError> {
     elements.iter().map(|lc| lc.value().ok_or(CircuitError::Disagreement("a value is missing"))).collect()
 }
 
+/// How many regions are checked at once: more need memory, fewer hash advice more often.
+const RUNS: usize = 32;
+
 impl Program {
-    /// Executes a call and checks the circuit's witness for it, slot by slot: executor E3.
+    /// Executes a call from the empty state and checks the circuit's witness for it.
     ///
     /// # Errors
-    /// As [`Program::execute`]; `Unsatisfied` or `Disagreement` if the circuit does not say what the interpreter says,
-    /// which is a bug.
+    /// As [`Program::check_all`].
     pub fn check(&self, call: &Call) -> Result<(zvm_ir::Outcome, Checked), CircuitError> {
-        let execution = self.execute(call)?;
-        let start = statement::initial_state::<Fr>(self, call);
-        let (end, checked) = run_slots(self, execution.trace.iter(), call, start)?;
-        statement::check_final_state(self, call, &execution.outcome, &end)?;
-        Ok((execution.outcome, checked))
+        let (execution, checked) = self.check_all(core::slice::from_ref(call), &EmptyState)?;
+        Ok((execution.outcome().clone(), checked))
+    }
+
+    /// Executes calls one after the other from the state `pre` and checks the circuit's witness for them: executor E3. The state
+    /// tree is that of the storage which the calls touch.
+    ///
+    /// # Errors
+    /// As [`Program::execute_all`]; `Unsatisfied` or `Disagreement` if the circuit does not say what the interpreter says,
+    /// which is a bug.
+    pub fn check_all(&self, calls: &[Call], pre: &dyn PreState) -> Result<(Arc<Execution>, Checked), CircuitError> {
+        let execution = Arc::new(self.execute_all(calls, pre)?);
+        let binding = self.commitment();
+        let prepared = Prepared::<Fr>::alone(self, &execution)?.cut(self, Cut::Runs(RUNS), &binding, u64::MAX)?;
+        let statement = prepared.statement(self)?;
+        let mut z = prepared.initial_state(self)?;
+        let mut checked = Checked::default();
+        let runs: Vec<Region> = prepared.trace.iter().collect();
+        for (step, runs) in runs.chunks(RUNS).enumerate() {
+            let (after, more) = run_slots(self, runs.iter().copied(), &mut prepared.feed(step), &z)?;
+            checked.slots += more.slots;
+            checked.rows += more.rows;
+            z = after;
+        }
+        statement.check_final_state(self, prepared.advice, &z)?;
+        Ok((execution, checked))
     }
 }
 
 /// Whether `z` says that the program has halted.
 pub fn is_done<F: PrimeField>(z: &[F]) -> bool {
-    z.get(lower::LABEL) == Some(&F::from(DONE))
+    z.get(LABEL) == Some(&F::from(DONE))
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use cranelift_entity::SecondaryMap;
-use zvm_ir::{Block, Function, Imm, Opcode, Type, Word as U256};
+use zvm_ir::{Block, Imm, Opcode, Type, Word as U256};
 
 use crate::cs::CountCs;
 use crate::error::CircuitError;
 use crate::gadgets::{Lc, Word, limb_count, lower_pure};
-use crate::legalize::{Support, support};
+use crate::legalize::{Legalized, Support, support};
 use crate::nova::Fr;
 use crate::registers::{Source, source};
 
@@ -59,6 +59,11 @@ pub fn rows(opcode: Opcode, imm: Imm, operands: &[Operand], result: Type) -> Res
     Ok((cs.rows() - before) as u64)
 }
 
+/// The rows of an access, its share of the hash of advice included: an estimate, for the cost of blocks.
+const ACCESS_ROWS: u64 = 105;
+/// The rows of hashing one word besides a place.
+const KEY_ROWS: u64 = 264;
+
 /// Remembers measurements: programs repeat few combinations of instruction and widths.
 #[derive(Clone, Debug, Default)]
 pub struct Costs {
@@ -90,10 +95,19 @@ impl Costs {
     ///
     /// # Errors
     /// As [`rows`].
-    pub fn of_blocks(&mut self, func: &Function) -> Result<SecondaryMap<Block, u64>, CircuitError> {
+    pub fn of_blocks(&mut self, program: &Legalized) -> Result<SecondaryMap<Block, u64>, CircuitError> {
+        let func = &program.func;
         let mut blocks = SecondaryMap::new();
         for (block, inst) in func.insts_in_order() {
             let data = &func.insts[inst];
+            if support(data.opcode) == Support::Access {
+                blocks[block] += ACCESS_ROWS;
+                continue;
+            }
+            if program.places.position(inst).is_some() {
+                blocks[block] += KEY_ROWS * (data.args.len().max(2) as u64 - 1);
+                continue;
+            }
             if support(data.opcode) != Support::Gadget || matches!(data.opcode, Opcode::Iconst | Opcode::Zext) {
                 continue;
             }

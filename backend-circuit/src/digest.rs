@@ -1,19 +1,24 @@
-//! Poseidon digests of calldata, environment and outcome, natively and in the circuit.
+//! Poseidon digests of calls and outcomes, natively and in the circuit.
 //!
-//! Everything is hashed in blocks of eight field elements (`neptune`, arity 8, 128 bits of security), right-nested: the last
-//! element of a block is the digest of the blocks after it, zero after the last. A circuit that reads only the first words
-//! therefore opens only the first blocks and takes the rest as one unread witness.
+//! Everything is hashed in blocks of eight field elements, right-nested: the last element of a block is the digest of the blocks
+//! after it, zero after the last. A circuit that reads only the first words therefore opens only the first blocks and takes the
+//! rest as one unread witness.
 //!
 //! | digest | first block | further blocks |
 //! |---|---|---|
 //! | calldata | length + 2^64 · selector, three words, rest | three words, rest, 0 |
 //! | outcome | length + 2^64 · halt code, three words, rest | three words, rest, 0 |
-//! | environment | the fields of [`ENV_BLOCKS`], zeros, rest | likewise |
+//! | call | calldata, calls before, the fields of [`CALL_BLOCKS`], zeros, rest | fields, zeros, rest |
+//! | log | outcomes and logs before, head, up to nine elements | three words, rest, 0 |
 //!
 //! A word is two elements, its low 128 bits and the rest; an address is one. Calldata words start at byte 4, after the
 //! selector (the first four bytes, big-endian, zero-padded); outcome words at byte 0. The last word is padded with zero bytes,
-//! and there are as many blocks as words need, at least one. The innermost rest of an outcome is the digest of its effects (logs
-//! and state), zero when there are none. Each kind of block has its own domain tag.
+//! and there are as many blocks as words need, at least one. Each kind of block has its own domain tag.
+//!
+//! Calls and outcomes are chains: the digest of a call contains that of the calls before it. The innermost rest of an outcome is
+//! the digest of what happened before it: of the outcomes before, and, if it returned, of its logs after them. A log's block
+//! of eleven elements holds what was before, `address + 2^160 · length + 2^192 · topics`, the topics, and the data's words if
+//! they fit ([`inline_words`]), else the digest of their blocks.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -21,14 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
-use neptune::circuit2::{Elt, PoseidonCircuit2};
-use neptune::hash_type::{CType, HashType};
-use neptune::poseidon::{Poseidon, PoseidonConstants};
-use typenum::U8;
-use zvm_ir::{Env, Opcode, Word as U256};
+use typenum::{U3, U8, U11, U24};
+use zvm_ir::env::address_word;
+use zvm_ir::{Address, Env, Halt, Log, Opcode, Outcome, Word as U256};
 
-use crate::field::two_pow;
+use crate::execute::Call;
+use crate::field::{from_u256, two_pow};
 use crate::gadgets::{Lc, Word, compare, enforce, enforce_boolean, limb_count, native_limbs};
+use crate::hash::Hash;
 
 /// Field elements per block.
 const BLOCK: usize = 8;
@@ -37,28 +42,57 @@ pub const BLOCK_WORDS: usize = 3;
 /// Field elements for the words of a block.
 const WORD_ELEMENTS: usize = 2 * BLOCK_WORDS;
 
-/// The fields of the environment by block, those that contracts read most often first. The digest depends on this order.
-pub const ENV_BLOCKS: [&[Opcode]; 4] = [
-    &[Opcode::Caller, Opcode::Callvalue, Opcode::Address, Opcode::Timestamp, Opcode::Origin],
-    &[Opcode::Number, Opcode::Chainid, Opcode::Basefee, Opcode::Coinbase],
-    &[Opcode::Gasprice, Opcode::Prevrandao, Opcode::Gaslimit],
-    &[Opcode::Selfbalance, Opcode::Blobbasefee],
+/// The fields of a call's environment by block, those that contracts read most often first. The digest depends on this order.
+pub const CALL_BLOCKS: [&[Opcode]; 4] = [
+    &[Opcode::Caller, Opcode::Callvalue, Opcode::Address],
+    &[Opcode::Timestamp, Opcode::Number, Opcode::Origin, Opcode::Chainid],
+    &[Opcode::Basefee, Opcode::Coinbase, Opcode::Gasprice, Opcode::Prevrandao],
+    &[Opcode::Gaslimit, Opcode::Selfbalance, Opcode::Blobbasefee],
 ];
+/// The elements of a call's first block before its fields: the digests of the calldata and of the calls before.
+const CALL_HEAD: usize = 2;
 
-/// What a block is part of; its tag separates it from all others.
+/// The elements of a log's block after what was before and the log's head.
+const LOG_ELEMENTS: usize = 9;
+/// The field elements of advice that are hashed at once, besides the hash so far.
+pub const ADVICE_BLOCK: usize = 23;
+/// The rows of that hash.
+pub const ADVICE_ROWS: u64 = 777;
+
+/// What a block of eight is part of; its tag separates it from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Domain {
     CalldataHead,
     CalldataRest,
     OutcomeHead,
-    OutcomeRest,
-    EnvHead,
-    EnvRest,
+    /// Blocks of words after the first of an outcome, or of a log's data.
+    DataRest,
+    CallHead,
+    CallRest,
+    Challenge,
 }
 
 impl Domain {
-    const ALL: [Self; 6] =
-        [Self::CalldataHead, Self::CalldataRest, Self::OutcomeHead, Self::OutcomeRest, Self::EnvHead, Self::EnvRest];
+    const COUNT: u64 = Self::Challenge as u64 + 1;
+}
+
+/// What three elements are hashed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyDomain {
+    /// An account: its slot 0.
+    Origin,
+    /// The words of a hash whose last word is a place: Solidity's mappings, and arrays.
+    PlaceLast,
+    /// The words of a hash whose first word is a place, and not the only one: Vyper's mappings.
+    PlaceFirst,
+    /// A word of a hash that has more than two.
+    Word,
+    /// A constant slot number of more than 64 bits.
+    Constant,
+}
+
+impl KeyDomain {
+    const COUNT: u64 = Self::Constant as u64 + 1;
 }
 
 /// Calldata or outcome: what the first block and the others are tagged with.
@@ -69,12 +103,20 @@ struct Chain {
 }
 
 const CALLDATA: Chain = Chain { head: Domain::CalldataHead, rest: Domain::CalldataRest };
-const OUTCOME: Chain = Chain { head: Domain::OutcomeHead, rest: Domain::OutcomeRest };
+const OUTCOME: Chain = Chain { head: Domain::OutcomeHead, rest: Domain::DataRest };
 
-/// The hash functions of one field. Making one takes some milliseconds; [`Hasher::shared`] makes each once.
+/// How many words of data a log with this many topics holds in its block; more are hashed in blocks of their own.
+pub const fn inline_words(topics: usize) -> usize {
+    LOG_ELEMENTS.saturating_sub(2 * topics) / 2
+}
+
+/// The hash functions of one field. Making them takes some milliseconds; [`Hasher::shared`] makes each once.
 #[derive(Debug)]
 pub struct Hasher<F: PrimeField> {
-    constants: Vec<PoseidonConstants<F, U8>>,
+    blocks: Vec<Hash<F, U8>>,
+    keys: Vec<Hash<F, U3>>,
+    log: Hash<F, U11>,
+    advice: Hash<F, U24>,
 }
 
 impl<F: PrimeField> Default for Hasher<F> {
@@ -86,15 +128,12 @@ impl<F: PrimeField> Default for Hasher<F> {
 impl<F: PrimeField> Hasher<F> {
     /// Derives round constants and matrices.
     pub fn new() -> Self {
-        let base = PoseidonConstants::<F, U8>::new();
-        let tagged = |domain: &Domain| {
-            let hash_type = HashType::Custom(CType::Arbitrary(*domain as u64 + 1));
-            let mut constants = base.clone();
-            constants.domain_tag = hash_type.domain_tag();
-            constants.hash_type = hash_type;
-            constants
-        };
-        Self { constants: Domain::ALL.iter().map(tagged).collect() }
+        Self {
+            blocks: Hash::family(Domain::COUNT),
+            keys: Hash::family(KeyDomain::COUNT),
+            log: Hash::family(1).remove(0),
+            advice: Hash::family(1).remove(0),
+        }
     }
 
     /// The hash functions of the field, made on first use.
@@ -110,27 +149,84 @@ impl<F: PrimeField> Hasher<F> {
     }
 
     fn hash(&self, domain: Domain, block: &[F; BLOCK]) -> F {
-        Poseidon::new_with_preimage(block, &self.constants[domain as usize]).hash()
+        self.blocks[domain as usize].hash(block)
     }
 
-    /// Rows: 387, and one for each element that is neither a variable nor a constant.
     fn hash_in_circuit<CS: ConstraintSystem<F>>(
         &self,
         cs: &mut CS,
         domain: Domain,
         block: &[Lc<F>],
     ) -> Result<Lc<F>, SynthesisError> {
-        let constants = &self.constants[domain as usize];
-        let mut elements = vec![Elt::num_from_fr::<CS>(constants.domain_tag)];
-        for (index, element) in block.iter().enumerate() {
-            elements.push(match element.as_constant() {
-                Some(constant) => Elt::num_from_fr::<CS>(constant),
-                None => Elt::Allocated(element.to_num(&mut cs.namespace(|| format!("element {index}")))?),
-            });
+        self.blocks[domain as usize].hash_in_circuit(cs, block)
+    }
+
+    /// The hash of three elements that makes a storage key: see [`crate::place`].
+    pub fn key(&self, domain: KeyDomain, elements: [F; 3]) -> F {
+        self.keys[domain as usize].hash(&elements)
+    }
+
+    /// As [`Hasher::key`], in the circuit: 264 rows.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn key_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        domain: KeyDomain,
+        elements: &[Lc<F>; 3],
+    ) -> Result<Lc<F>, SynthesisError> {
+        self.keys[domain as usize].hash_in_circuit(cs, elements)
+    }
+
+    /// The running hash `before` of the prover's advice, with `elements` added in blocks of [`ADVICE_BLOCK`].
+    pub fn advice(&self, before: F, elements: &[F]) -> F {
+        elements.chunks(ADVICE_BLOCK).fold(before, |before, block| {
+            let mut all = vec![before];
+            all.extend(block);
+            self.advice.hash(&all)
+        })
+    }
+
+    /// As [`Hasher::advice`], in the circuit: 777 rows a block and one for each element that is not a variable.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn advice_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        before: &Lc<F>,
+        elements: &[Lc<F>],
+    ) -> Result<Lc<F>, SynthesisError> {
+        let mut hash = before.clone();
+        for (index, block) in elements.chunks(ADVICE_BLOCK).enumerate() {
+            let all: Vec<Lc<F>> = [hash].into_iter().chain(block.iter().cloned()).collect();
+            hash = self.advice.hash_in_circuit(&mut cs.namespace(|| format!("advice {index}")), &all)?;
         }
-        let mut circuit = PoseidonCircuit2::new(elements, constants);
-        let digest = circuit.hash(&mut cs.namespace(|| "rounds"))?;
-        Ok(Lc::from_num(&digest.ensure_allocated(&mut cs.namespace(|| "digest"), true)?))
+        Ok(hash)
+    }
+
+    /// The challenge number `index` that follows from a statement and the hash of the prover's advice, `seed`.
+    pub fn challenge(&self, seed: &[F; BLOCK - 1], index: u64) -> F {
+        let mut block = [F::ZERO; BLOCK];
+        block[..BLOCK - 1].copy_from_slice(seed);
+        block[BLOCK - 1] = F::from(index);
+        self.hash(Domain::Challenge, &block)
+    }
+
+    /// As [`Hasher::challenge`], in the circuit: 387 rows and one for each element that is not a variable.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn challenge_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        seed: &[Lc<F>; BLOCK - 1],
+        index: u64,
+    ) -> Result<Lc<F>, SynthesisError> {
+        let mut block = seed.to_vec();
+        block.push(Lc::constant(F::from(index)));
+        self.hash_in_circuit(cs, Domain::Challenge, &block)
     }
 
     // Natively.
@@ -147,9 +243,39 @@ impl<F: PrimeField> Hasher<F> {
         self.chain(OUTCOME, head, &words_of(data), effects)
     }
 
-    /// The digest of an environment.
-    pub fn env(&self, env: &Env) -> F {
-        self.env_rest(env, 0)
+    /// The digest of outcomes: `before`, that of the outcomes before, and one more.
+    pub fn outcome_after(&self, before: F, outcome: &Outcome) -> F {
+        let logs = if outcome.halt == Halt::Return { outcome.logs.as_slice() } else { &[] };
+        let effects = logs.iter().fold(before, |before, log| self.log(before, log));
+        self.outcome(outcome.halt.code(), &outcome.data, effects)
+    }
+
+    /// The digest of `before` and one more log.
+    pub fn log(&self, before: F, log: &Log) -> F {
+        let mut elements = vec![before, log_head(&log.address, log.data.len(), log.topics.len())];
+        elements.extend(log.topics.iter().flat_map(|topic| native_limbs::<F>(256, topic)));
+        let words = words_of(&log.data);
+        if words.len() <= inline_words(log.topics.len()) {
+            elements.extend(words.iter().flat_map(|word| native_limbs::<F>(256, word)));
+        } else {
+            elements.push(self.rest(OUTCOME, &words, F::ZERO));
+        }
+        self.log.hash(&elements)
+    }
+
+    /// The digest of a list of calls.
+    pub fn calls<'a>(&self, calls: impl IntoIterator<Item = &'a Call>) -> F {
+        calls.into_iter().fold(F::ZERO, |before, call| self.call_after(before, call))
+    }
+
+    /// The digest of calls: `before`, that of the calls before, and one more.
+    pub fn call_after(&self, before: F, call: &Call) -> F {
+        let mut block = [F::ZERO; BLOCK];
+        block[0] = self.calldata(&call.calldata);
+        block[1] = before;
+        fill_fields(&mut block[CALL_HEAD..BLOCK - 1], CALL_BLOCKS[0], &call.env);
+        block[BLOCK - 1] = self.env_rest(&call.env, 1);
+        self.hash(Domain::CallHead, &block)
     }
 
     fn chain(&self, chain: Chain, head: F, words: &[U256], innermost: F) -> F {
@@ -171,18 +297,13 @@ impl<F: PrimeField> Hasher<F> {
         })
     }
 
-    /// The digest of the environment's blocks from `from` on.
+    /// The digest of the environment's blocks from `from` on, which is at least one.
     fn env_rest(&self, env: &Env, from: usize) -> F {
-        ENV_BLOCKS.iter().enumerate().skip(from).rev().fold(F::ZERO, |rest, (index, fields)| {
+        CALL_BLOCKS.iter().skip(from).rev().fold(F::ZERO, |rest, fields| {
             let mut block = [F::ZERO; BLOCK];
-            let elements = fields
-                .iter()
-                .flat_map(|&field| native_limbs::<F>(env_width(field), &env.read(field).unwrap_or_default()));
-            for (to, element) in block.iter_mut().zip(elements) {
-                *to = element;
-            }
+            fill_fields(&mut block, fields, env);
             block[BLOCK - 1] = rest;
-            self.hash(env_domain(index), &block)
+            self.hash(Domain::CallRest, &block)
         })
     }
 
@@ -291,7 +412,7 @@ impl<F: PrimeField> Hasher<F> {
             }
             let mut elements = word_elements(&mut cs, words)?;
             elements.resize_with(WORD_ELEMENTS, Lc::zero);
-            let hash = self.hash_in_circuit(&mut cs, Domain::OutcomeRest, &rest_block(elements, rest))?;
+            let hash = self.hash_in_circuit(&mut cs, Domain::DataRest, &rest_block(elements, rest))?;
             rest = Lc::select(&mut cs, || "rest".into(), present, &hash, effects)?;
         }
         let mut cs = cs.namespace(|| "block 0");
@@ -301,34 +422,40 @@ impl<F: PrimeField> Hasher<F> {
         self.hash_in_circuit(&mut cs, Domain::OutcomeHead, &head_block(head, elements, rest))
     }
 
-    /// The digest of an environment of which `fields` are read: instructions of [`ENV_BLOCKS`] with their values, `u160` for
-    /// addresses. `env` is the environment itself, for a witness of what is not read.
+    /// The digest of calls: `before`, that of the calls before, and one more, with the digest `calldata` of its calldata. `fields`
+    /// are those that are read: instructions of [`CALL_BLOCKS`] with their values, `u160` for addresses. `env` is the environment
+    /// itself, for a witness of what is not read.
     ///
     /// Only the blocks up to the last that is read are opened. *Soundness:* collision resistance; fields that are not read are
     /// unconstrained witnesses that nothing else sees. Rows: 387 per block opened.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn env_in_circuit<CS: ConstraintSystem<F>>(
+    pub fn call_in_circuit<CS: ConstraintSystem<F>>(
         &self,
         cs: &mut CS,
+        before: &Lc<F>,
+        calldata: &Lc<F>,
         fields: &[(Opcode, Word<F>)],
         env: Option<&Env>,
     ) -> Result<Lc<F>, SynthesisError> {
-        let mut cs = cs.namespace(|| "env digest");
+        let mut cs = cs.namespace(|| "call digest");
         let read = |field: Opcode| fields.iter().find(|(opcode, _)| *opcode == field).map(|(_, word)| word);
-        let opened = ENV_BLOCKS
+        let opened = CALL_BLOCKS
             .iter()
             .rposition(|block| block.iter().any(|&field| read(field).is_some()))
             .map_or(1, |last| last + 1);
-        let mut rest = if opened < ENV_BLOCKS.len() {
+        let mut rest = if opened < CALL_BLOCKS.len() {
             Lc::alloc(&mut cs, || "unread blocks".into(), env.map(|env| self.env_rest(env, opened)))?
         } else {
             Lc::zero()
         };
-        for (index, block) in ENV_BLOCKS.iter().enumerate().take(opened).rev() {
+        for (index, block) in CALL_BLOCKS.iter().enumerate().take(opened).rev() {
             let mut cs = cs.namespace(|| format!("block {index}"));
             let mut elements = Vec::with_capacity(BLOCK);
+            if index == 0 {
+                elements.extend([calldata.clone(), before.clone()]);
+            }
             for &field in block.iter() {
                 let mut cs = cs.namespace(|| field.mnemonic());
                 let width = env_width(field);
@@ -345,14 +472,56 @@ impl<F: PrimeField> Hasher<F> {
             }
             elements.resize_with(BLOCK - 1, Lc::zero);
             elements.push(rest);
-            rest = self.hash_in_circuit(&mut cs, env_domain(index), &elements)?;
+            let domain = if index == 0 { Domain::CallHead } else { Domain::CallRest };
+            rest = self.hash_in_circuit(&mut cs, domain, &elements)?;
         }
         Ok(rest)
     }
+
+    /// The digest of `before` and one more log of `account`, of `len` bytes that are `words`; bytes past the length are zero.
+    /// Rows: 460, and 387 for each block of three words if they do not fit ([`inline_words`]).
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn log_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        before: &Lc<F>,
+        account: &Lc<F>,
+        topics: &[Word<F>],
+        len: u32,
+        words: &[Word<F>],
+    ) -> Result<Lc<F>, SynthesisError> {
+        let head = account.plus(&Lc::constant(log_head(&[0; 20], len as usize, topics.len())));
+        let mut elements = vec![before.clone(), head];
+        elements.extend(word_elements(&mut cs.namespace(|| "topics"), topics)?);
+        if words.len() <= inline_words(topics.len()) {
+            elements.extend(word_elements(&mut cs.namespace(|| "data"), words)?);
+        } else {
+            let mut rest = Lc::zero();
+            for (index, words) in words.chunks(BLOCK_WORDS).enumerate().rev() {
+                let mut cs = cs.namespace(|| format!("data {index}"));
+                let mut block = word_elements(&mut cs, words)?;
+                block.resize_with(WORD_ELEMENTS, Lc::zero);
+                rest = self.hash_in_circuit(&mut cs, Domain::DataRest, &rest_block(block, rest))?;
+            }
+            elements.push(rest);
+        }
+        self.log.hash_in_circuit(cs, &elements)
+    }
 }
 
-fn env_domain(block: usize) -> Domain {
-    if block == 0 { Domain::EnvHead } else { Domain::EnvRest }
+/// `address + 2^160 · length + 2^192 · topics`.
+fn log_head<F: PrimeField>(address: &Address, len: usize, topics: usize) -> F {
+    from_u256(&(address_word(address) | U256::from(len) << 160 | U256::from(topics) << 192))
+}
+
+/// Writes the limbs of fields of the environment into a block.
+fn fill_fields<F: PrimeField>(block: &mut [F], fields: &[Opcode], env: &Env) {
+    let limbs = |&field: &Opcode| native_limbs::<F>(env_width(field), &env.read(field).unwrap_or_default());
+    for (to, element) in block.iter_mut().zip(fields.iter().flat_map(limbs)) {
+        *to = element;
+    }
 }
 
 /// The width of an environment field's type.

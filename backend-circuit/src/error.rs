@@ -2,11 +2,13 @@
 
 use bellpepper_core::SynthesisError;
 use zvm_ir::interp::InterpError;
-use zvm_ir::{Opcode, VerifyError};
+use zvm_ir::{Opcode, VerifyError, Word};
 
 use crate::cs::Unsatisfied;
 use crate::legalize::Unprovable;
 use crate::nova::Reason;
+use crate::state::store::StoreError;
+use crate::state::tree::TreeError;
 
 /// An error of the circuit backend.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,18 @@ pub enum CircuitError {
     /// The execution has no outcome: a limit was reached, or a promise of the optimiser does not hold.
     #[error(transparent)]
     Execution(#[from] InterpError),
+    /// The calls cannot be proved together. A fault of the caller.
+    #[error("these calls are no batch: {0}")]
+    Batch(&'static str),
+    /// The state tree holds another value than the execution found. A fault of the caller: the state and its tree differ.
+    #[error("the state tree holds another value at slot {0:#x} than the state")]
+    StateValue(Word),
+    /// A slot of the state whose place is not known, so that it has no key in the tree. A fault of the caller.
+    #[error("storage slot {0:#x} has no known place: none of the calls computes it")]
+    UnknownSlot(Word),
+    /// The state tree cannot be read or written.
+    #[error("the state tree: {0}")]
+    StateTree(#[from] TreeError),
     /// The plan has no slot for a region that the execution needs. A fault of the caller.
     #[error("the plan has no slot of {0}, which this execution needs")]
     PlanLacks(crate::region::Region),
@@ -94,4 +108,10 @@ pub enum CircuitError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl From<StoreError> for CircuitError {
+    fn from(error: StoreError) -> Self {
+        Self::StateTree(error.into())
+    }
 }

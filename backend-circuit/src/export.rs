@@ -14,13 +14,12 @@ use zvm_ir::Word as U256;
 use crate::check::run_slots;
 use crate::cs::System;
 use crate::error::CircuitError;
-use crate::execute::Call;
 use crate::field::to_u256;
 use crate::gadgets::{Lc, enforce_equal};
 use crate::nova::{Fr, Step};
 use crate::plan::Plan;
 use crate::program::Program;
-use crate::statement;
+use crate::replay::Prepared;
 use crate::step::StepCircuit;
 
 /// The bytes of a field element in the formats.
@@ -41,7 +40,7 @@ pub struct Exported {
     pub outputs: usize,
 }
 
-/// The circuit of one step of `plan` and the witness of step `step` (from 0) of a call.
+/// The circuit of one step of `plan` and the witness of step `step` (from 0) of an execution that was cut by it.
 ///
 /// Public outputs are the state after the step, public inputs the state before it. The circuit is that which Nova folds,
 /// without Nova's own part, over BN254's scalar field.
@@ -51,14 +50,14 @@ pub struct Exported {
 pub fn export_step(
     program: &Arc<Program>,
     plan: &Arc<Plan>,
-    call: &Arc<Call>,
-    step: u64,
+    prepared: &Arc<Prepared<Fr>>,
+    step: usize,
 ) -> Result<Exported, CircuitError> {
-    let mut z = statement::initial_state(program, call);
-    for _ in 0..step {
-        z = run_slots(program, plan.iter(), call, z)?.0;
+    let mut z = prepared.initial_state(program)?;
+    for before in 0..step {
+        z = run_slots(program, plan.iter(), &mut prepared.feed(before), &z)?.0;
     }
-    let circuit = StepCircuit { program: program.clone(), plan: plan.clone(), call: Some(call.clone()) };
+    let circuit = StepCircuit::shape(program, plan).with_input(prepared, step);
     let mut system = System::<Fr>::default();
     let outputs = allocate_step(&mut system, &circuit, &z)?;
     let mut witness = WitnessCS::<Fr>::new();
@@ -80,7 +79,7 @@ pub fn export_step(
 /// Synthesises a step between public states; the number of its outputs.
 fn allocate_step<CS: ConstraintSystem<Fr>>(
     cs: &mut CS,
-    circuit: &StepCircuit,
+    circuit: &StepCircuit<Fr>,
     z: &[Fr],
 ) -> Result<usize, CircuitError> {
     let mut state = Vec::with_capacity(z.len());

@@ -1,14 +1,9 @@
-//! What a program reads of its input, opened from the digests in the statement, and the digest of what it returns.
+//! What a program reads of its call, opened from the digest of the calls, and the digest of what it returns.
 //!
-//! | name | equation | meaning |
-//! |---|---|---|
-//! | `calldata digest` | `active · (digest − statement) = 0` | what was read is of the calldata that the statement names |
-//! | `env digest` | `active · (digest − statement) = 0` | likewise for the environment |
-//!
-//! *Soundness.* The digest of the statement is one of limbs in range, computed by the verifier, so by collision resistance
-//! every limb that was hashed here equals one in range: words need no range checks of their own. Only the selector and
-//! the length, which share an element, are checked where one of them is read. In an idle slot nothing is bound and nothing
-//! has an effect.
+//! *Soundness.* The digest that results is the next of the chain that ends in the statement's, which the verifier computed of limbs in
+//! range; so by collision resistance every limb that was hashed here equals one in range: words need no range checks of their own.
+//! Only the selector and the length, which share an element, are checked where one of them is read. In an idle slot nothing is bound
+//! and nothing has an effect.
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
@@ -18,8 +13,7 @@ use zvm_ir::{Env, Function, Inst, Opcode, Value, Word as U256};
 use crate::digest::{Hasher, selector, words_of};
 use crate::error::CircuitError;
 use crate::execute::Call;
-use crate::gadgets::{Lc, Word, enforce, limb_count, native_limbs};
-use crate::lower::State;
+use crate::gadgets::{Lc, Word, limb_count, native_limbs};
 
 /// The bytes before the first word of the digest.
 const SELECTOR: u32 = 4;
@@ -32,8 +26,18 @@ struct Read {
     offset: u32,
 }
 
-/// Defines the results of `reads`, the instructions of the entry block that read the input. `call` is the prover's input;
-/// an idle slot takes zeros instead, which cost less to commit to.
+/// What was opened of a call.
+pub struct Opened<F: PrimeField> {
+    /// What instructions read.
+    pub values: Vec<(Value, Word<F>)>,
+    /// The account that is called, if it was asked for.
+    pub address: Option<Word<F>>,
+    /// The digest of the calls so far and this one.
+    pub digest: Lc<F>,
+}
+
+/// Defines the results of `reads`, the instructions of the entry block that read the input. `call` is the prover's input, and
+/// `before` the digest of the calls before it.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -42,12 +46,10 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
     func: &Function,
     reads: impl Iterator<Item = Inst>,
     call: Option<&Call>,
-    active: &Lc<F>,
-    before: &State<F>,
-) -> Result<Vec<(Value, Word<F>)>, CircuitError> {
-    let idle = Call { calldata: Vec::new(), env: zero_env() };
-    let call = call.map(|call| if active.value() == Some(F::ZERO) { &idle } else { call });
-    let mut opened = Vec::new();
+    before: &Lc<F>,
+    wants_address: bool,
+) -> Result<Opened<F>, CircuitError> {
+    let mut values = Vec::new();
     let (mut calldata, mut env) = (Vec::new(), Vec::new());
     for inst in reads {
         let data = &func.insts[inst];
@@ -60,32 +62,45 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
             _ => env.push(read),
         }
     }
-    if !calldata.is_empty() {
-        open_calldata(cs, &calldata, call, active, before, &mut opened)?;
-    }
-    if !env.is_empty() {
-        let mut fields = Vec::with_capacity(env.len());
-        for read in &env {
-            let width = u32::from(func.ty(read.value).bits());
-            let value = call.and_then(|call| call.env.read(read.opcode));
-            let word = unchecked(&mut cs.namespace(|| read.opcode.mnemonic()), width, value)?;
-            fields.push((read.opcode, word.clone()));
-            opened.push((read.value, word));
+    let calldata = match calldata.as_slice() {
+        [] => {
+            let digest = call.map(|call| Hasher::shared().calldata(&call.calldata));
+            Lc::alloc(cs, || "unread calldata".into(), digest)?
         }
-        let digest = Hasher::shared().env_in_circuit(cs, &fields, call.map(|call| &call.env))?;
-        enforce(cs, || "env digest".into(), active, &digest.minus(&before.env), &Lc::zero());
+        reads => open_calldata(cs, reads, call, &mut values)?,
+    };
+    let mut fields = Vec::with_capacity(env.len() + 1);
+    for read in &env {
+        let width = u32::from(func.ty(read.value).bits());
+        let word = field(cs, read.opcode, width, call)?;
+        fields.push((read.opcode, word.clone()));
+        values.push((read.value, word));
     }
-    Ok(opened)
+    let mut address = fields.iter().find(|(opcode, _)| *opcode == Opcode::Address).map(|(_, word)| word.clone());
+    if wants_address && address.is_none() {
+        let word = field(cs, Opcode::Address, 160, call)?;
+        fields.push((Opcode::Address, word.clone()));
+        address = Some(word);
+    }
+    let digest = Hasher::shared().call_in_circuit(cs, before, &calldata, &fields, call.map(|call| &call.env))?;
+    Ok(Opened { values, address, digest })
+}
+
+fn field<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    opcode: Opcode,
+    width: u32,
+    call: Option<&Call>,
+) -> Result<Word<F>, SynthesisError> {
+    unchecked(&mut cs.namespace(|| opcode.mnemonic()), width, call.and_then(|call| call.env.read(opcode)))
 }
 
 fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     reads: &[Read],
     call: Option<&Call>,
-    active: &Lc<F>,
-    before: &State<F>,
     opened: &mut Vec<(Value, Word<F>)>,
-) -> Result<(), CircuitError> {
+) -> Result<Lc<F>, CircuitError> {
     let data = call.map(|call| call.calldata.as_slice());
     let loads = || reads.iter().filter(|read| read.opcode == Opcode::Calldataload);
     let needed = loads().map(|read| (read.offset + 32 - SELECTOR).div_ceil(32)).max().unwrap_or(0);
@@ -107,7 +122,6 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
     let length = part("length", 64, length)?;
     let head = part("selector", 32, head)?;
     let digest = Hasher::shared().calldata_in_circuit(cs, &length, &head, &words, data)?;
-    enforce(cs, || "calldata digest".into(), active, &digest.minus(&before.calldata), &Lc::zero());
     for read in reads {
         let mut cs = cs.namespace(|| format!("{} {}", read.opcode, read.offset));
         let word = match read.opcode {
@@ -116,7 +130,7 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
         };
         opened.push((read.value, word));
     }
-    Ok(())
+    Ok(digest)
 }
 
 /// The word at byte `offset`: one of `words`, or cut from the bits of the selector and two words.
@@ -161,8 +175,9 @@ fn unchecked<F: PrimeField, CS: ConstraintSystem<F>>(
     Word::from_limbs(width, &limbs)
 }
 
-fn zero_env() -> Env {
-    Env {
+/// What an idle slot opens: zeros cost less to commit to.
+pub(crate) fn nothing() -> Call {
+    let env = Env {
         address: [0; 20],
         caller: [0; 20],
         origin: [0; 20],
@@ -177,14 +192,20 @@ fn zero_env() -> Env {
         basefee: U256::ZERO,
         blobbasefee: U256::ZERO,
         selfbalance: U256::ZERO,
-    }
+    };
+    Call { calldata: Vec::new(), env }
 }
 
-/// The digest of an outcome without effects, from the halt block's parameters: code, length, words.
+/// The digest of an outcome, from the halt block's parameters (code, length, words) and what came before it (see
+/// [`crate::digest`]).
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
-pub fn outcome<F: PrimeField, CS: ConstraintSystem<F>>(cs: &mut CS, params: &[Word<F>]) -> Result<Lc<F>, CircuitError> {
+pub fn outcome<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    params: &[Word<F>],
+    effects: &Lc<F>,
+) -> Result<Lc<F>, CircuitError> {
     let [halt, length, words @ ..] = params else { return Err(SynthesisError::Unsatisfiable.into()) };
-    Ok(Hasher::shared().outcome_in_circuit(cs, halt, length, words, &Lc::zero())?)
+    Ok(Hasher::shared().outcome_in_circuit(cs, halt, length, words, effects)?)
 }

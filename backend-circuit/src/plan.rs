@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// Every slot in order.
-    pub fn iter(&self) -> impl Iterator<Item = Region> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Region> + Clone + '_ {
         self.slots.iter().flat_map(|slots| (0..slots.count).map(move |_| slots.region))
     }
 
@@ -171,12 +171,12 @@ impl Plan {
         self.slots.iter().map(|slots| (slots.region.index() as u32, slots.count)).collect()
     }
 
-    /// The plan from its numbers; `None` if a region is not one of `program`, a count is zero, or there are too many.
+    /// The plan from its numbers; `None` if `program` has no such slot, a count is zero, or there are too many.
     pub fn from_numbers(program: &Program, numbers: &[(u32, u32)]) -> Option<Self> {
         let mut plan = Self::default();
         let mut total = 0usize;
         for &(region, count) in numbers {
-            if region as usize >= program.regions.regions.len() {
+            if region as usize >= program.slot_kinds() {
                 return None;
             }
             let region = Region::new(region as usize);

@@ -16,6 +16,7 @@ use crate::lower::{self, State};
 use crate::nova::Fr;
 use crate::program::Program;
 use crate::region::Region;
+use crate::trace::Chosen;
 
 /// What some rows of a slot are for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,8 +123,9 @@ pub fn parts(program: &Program, region: Region) -> Result<BTreeMap<Part, u64>, C
     for index in 0..program.arity() {
         elements.push(Lc::alloc(&mut cs, || format!("z {index}"), None)?);
     }
-    let state = State::from_elements(elements).ok_or(CircuitError::Disagreement("the state's size"))?;
-    lower::slot(&mut cs, program, region, &state, None)?;
+    let state = State::from_elements(*program.layout(), elements);
+    let state = state.ok_or(CircuitError::Disagreement("the state's size"))?;
+    lower::slot(&mut cs, program, region, &state, None, &mut Chosen::default())?;
     let mut parts = BTreeMap::new();
     for (name, rows) in cs.counts() {
         *parts.entry(Part::of(name)).or_insert(0) += rows;

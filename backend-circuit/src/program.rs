@@ -1,22 +1,29 @@
 //! A compiled program: what stays fixed while calls of it are proved.
 
-use cranelift_entity::PrimaryMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cranelift_entity::{EntityRef, PrimaryMap};
 use ff::PrimeField;
 use zvm_ir::cfg::Cfg;
 use zvm_ir::eval::keccak256;
-use zvm_ir::{Module, VerifyError, Word};
+use zvm_ir::{EmptyState, Inst, Module, PreState, VerifyError, Word};
 
 use crate::costs::Costs;
 use crate::cs::CountCs;
+use crate::digest::{ADVICE_BLOCK, ADVICE_ROWS};
 use crate::error::CircuitError;
 use crate::execute::{self, Call, Execution};
 use crate::gadgets::Lc;
-use crate::legalize::{Legalized, SHARED_ROWS, Unprovable, legalize_sharing};
-use crate::lower::{self, STATE_HEAD, State};
+use crate::legalize::{Legalized, SHARED_ROWS, Support, Unprovable, legalize_sharing, support};
+use crate::lower::{self, Features, Layout, State};
 use crate::nova::Fr;
 use crate::plan::Plan;
-use crate::region::{self, Region, Regions};
+use crate::region::{self, DONE, Region, Regions};
 use crate::registers::{self, Registers};
+use crate::replay::Prepared;
+use crate::system::System;
+use crate::trace::{ACCESS_ELEMENTS, AGES, Chosen};
 
 /// The compiler's name and version, part of every commitment: another compiler may make another circuit.
 pub const COMPILER: &str = concat!("zvm ", env!("CARGO_PKG_VERSION"));
@@ -32,8 +39,59 @@ pub struct Program {
     pub(crate) registers: Registers,
     /// The legalised function as a module, for the interpreter.
     pub(crate) shell: Module,
+    pub(crate) features: Features,
+    pub(crate) advice: Advice,
+    layout: Layout,
+    system: Vec<System>,
     text: String,
     rows: PrimaryMap<Region, u64>,
+}
+
+/// The share of one slot in the rows that hash advice, at most.
+fn advice_rows<T>(chosen: &Chosen<T>) -> u64 {
+    // A sum of ages becomes a variable of its own.
+    let (elements, ages) = (chosen.elements.len() as u64, chosen.ages.len() as u64);
+    let all = elements * AGES as u64 + ages;
+    (all * ADVICE_ROWS).div_ceil((ADVICE_BLOCK * AGES) as u64) + ages.div_ceil(AGES as u64)
+}
+
+/// What the prover chooses in the slots of each kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Advice {
+    /// The number of each access among those of its region.
+    accesses: BTreeMap<Inst, usize>,
+    /// How many accesses, and how many elements besides theirs.
+    widths: PrimaryMap<Region, (usize, usize)>,
+}
+
+impl Advice {
+    fn new(legalized: &Legalized, regions: &Regions, system: &[System]) -> Self {
+        let mut advice = Self::default();
+        for data in regions.regions.values() {
+            let mut width = 0;
+            for &inst in data.blocks.iter().flat_map(|&block| &legalized.func.blocks[block].insts) {
+                if support(legalized.func.insts[inst].opcode) == Support::Access {
+                    advice.accesses.insert(inst, width);
+                    width += 1;
+                }
+            }
+            advice.widths.push((width, 0));
+        }
+        system.iter().for_each(|system| _ = advice.widths.push((system.accesses(), system.elements())));
+        advice
+    }
+
+    /// The number of an access among those of its region.
+    pub(crate) fn access(&self, inst: Inst) -> Option<usize> {
+        self.accesses.get(&inst).copied()
+    }
+
+    /// What an idle slot of `region` chooses, and how many accesses it has: zeros.
+    pub(crate) fn idle<F: PrimeField>(&self, region: Region) -> (Chosen<F>, usize) {
+        let (accesses, elements) = self.widths.get(region).copied().unwrap_or_default();
+        let elements = vec![F::ZERO; accesses * ACCESS_ELEMENTS + elements];
+        (Chosen { elements, ages: vec![F::ZERO; accesses] }, accesses)
+    }
 }
 
 impl Program {
@@ -57,21 +115,34 @@ impl Program {
         shell.entry = Some(shell.funcs.push(legalized.func.clone()));
         debug_assert_eq!(zvm_ir::verify(&shell), Ok::<(), Vec<VerifyError>>(()));
         let cfg = Cfg::new(&legalized.func);
-        let costs = Costs::default().of_blocks(&legalized.func)?;
+        let costs = Costs::default().of_blocks(&legalized)?;
         let regions = region::form(&legalized, &cfg, &costs);
         debug_assert_eq!(region::check(&legalized, &cfg, &regions), []);
         let registers = registers::allocate(&legalized, &regions);
         debug_assert_eq!(registers::check(&legalized, &regions, &registers), []);
-        let mut program =
-            Self { legalized, regions, registers, shell, text: module.to_string(), rows: PrimaryMap::new() };
-        for region in program.regions.regions.keys() {
-            let rows = program.count::<Fr>(region)?;
+        let features = legalized.features();
+        let system = System::of(&features);
+        let mut program = Self {
+            advice: Advice::new(&legalized, &regions, &system),
+            layout: Layout::new(&features),
+            legalized,
+            regions,
+            registers,
+            shell,
+            features,
+            system,
+            text: module.to_string(),
+            rows: PrimaryMap::new(),
+        };
+        for index in 0..program.slot_kinds() {
+            let rows = program.count::<Fr>(Region::new(index))?;
             program.rows.push(rows);
         }
         Ok(program)
     }
 
-    /// The rows of one slot of a region over some field. They are the same over every field: [`Program::rows`].
+    /// The rows of one slot over some field. They are the same over every field ([`Program::rows`], over BN254's), but for slots that split
+    /// a key of the state tree, which take a row for each bit of the modulus.
     ///
     /// # Errors
     /// Whatever keeps the slot from being synthesised.
@@ -81,17 +152,63 @@ impl Program {
         for index in 0..self.arity() {
             elements.push(Lc::alloc(&mut cs, || format!("z {index}"), None)?);
         }
-        let state = State::from_elements(elements).ok_or(CircuitError::Disagreement("the state's size"))?;
-        lower::slot(&mut cs, self, region, &state, None)?;
-        Ok(cs.rows() as u64)
+        let state = State::from_elements(self.layout, elements);
+        let state = state.ok_or(CircuitError::Disagreement("the state's size"))?;
+        let mut chosen = Chosen::default();
+        lower::slot(&mut cs, self, region, &state, None, &mut chosen)?;
+        Ok(cs.rows() as u64 + advice_rows(&chosen))
+    }
+
+    /// How many kinds of slots there are: one for each region, and those of the system.
+    pub fn slot_kinds(&self) -> usize {
+        self.regions.regions.len() + self.system.len()
+    }
+
+    /// What a slot of the system does; `None` if `region` is part of the program.
+    pub fn system(&self, region: Region) -> Option<System> {
+        self.system.get(region.index().checked_sub(self.regions.regions.len())?).copied()
+    }
+
+    /// The slots of the system of one kind, if the program has them.
+    pub fn system_region(&self, system: System) -> Option<Region> {
+        let place = self.system.iter().position(|&other| other == system)?;
+        Some(Region::new(self.regions.regions.len() + place))
+    }
+
+    /// The label that says that a slot of `region` may run.
+    pub fn label(&self, region: Region) -> u64 {
+        match self.system(region) {
+            Some(system) if system.walks() => self.walk_label(),
+            _ => region.label(),
+        }
+    }
+
+    /// The label that slots which walk through the state tree share.
+    pub fn walk_label(&self) -> u64 {
+        self.system_region(System::Write).map_or(DONE, Region::label)
+    }
+
+    /// Whether calls begin in `region`.
+    pub fn is_entry(&self, region: Region) -> bool {
+        self.regions.regions.get(region).is_some_and(|data| Some(data.root) == self.legalized.func.entry())
+    }
+
+    /// What the program does besides computing.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// Where the elements of the state before the registers stand.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The number of field elements of the state between steps.
     pub fn arity(&self) -> usize {
-        STATE_HEAD + self.registers.count()
+        self.layout.len() + self.registers.count()
     }
 
-    /// The rows of one slot of each region.
+    /// The rows of one slot of each kind, those of regions first, with its share of hashing advice.
     pub fn rows(&self) -> &PrimaryMap<Region, u64> {
         &self.rows
     }
@@ -140,12 +257,28 @@ impl Program {
         keccak256(&bytes)
     }
 
-    /// Executes the program natively.
+    /// Executes one call natively, from the empty state.
     ///
     /// # Errors
-    /// `Unprovable` with the instruction to blame when the execution cannot be proved, `Execution` when a limit is
-    /// reached.
+    /// As [`Program::execute_all`].
     pub fn execute(&self, call: &Call) -> Result<Execution, CircuitError> {
-        execute::execute(self, call, MAX_INSTRUCTIONS)
+        self.execute_all(core::slice::from_ref(call), &EmptyState)
+    }
+
+    /// Executes calls natively, one after the other, from the state `pre`.
+    ///
+    /// # Errors
+    /// `Unprovable` with the instruction to blame when an execution cannot be proved, `Execution` when a limit is
+    /// reached, `Batch` when there is no call or calls of several accounts.
+    pub fn execute_all(&self, calls: &[Call], pre: &dyn PreState) -> Result<Execution, CircuitError> {
+        execute::execute(self, calls, pre, MAX_INSTRUCTIONS)
+    }
+
+    /// Executes calls as [`Program::execute_all`] does, ready to be checked: the state tree is that of the storage which they touch.
+    ///
+    /// # Errors
+    /// As [`Program::execute_all`].
+    pub fn prepare<F: PrimeField>(&self, calls: &[Call], pre: &dyn PreState) -> Result<Prepared<F>, CircuitError> {
+        Prepared::alone(self, &Arc::new(self.execute_all(calls, pre)?))
     }
 }

@@ -1,28 +1,31 @@
 //! Proving an execution and verifying a proof of one.
 //!
 //! Verification trusts nothing that the file carries: the circuit of each segment is built from the verifier's own program and the
-//! plan in the file, the first state from the digests of the calldata and environment in the file, each segment starts from the
-//! state in which the one before it ends, and the last state must hold the digest of the outcome in the file and the label of a
-//! halted program. What the caller expects is compared with the statement that results.
+//! plan in the file; the first state from the digests of the calls and outcomes in the file, its roots, and the challenges that follow from
+//! them and from the file's hash of advice; each segment starts from the state in which the one before it ends; and the last state must
+//! hold those digests, the root afterwards, that hash, and the label of a halted program. What the caller expects is compared with the
+//! statement that results.
 
 use core::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use ff::PrimeField;
 use zvm_ir::eval::keccak256;
-use zvm_ir::{Env, Halt, Word};
+use zvm_ir::{Env, Halt, Outcome, Word};
 
 use crate::artifact::{FileError, Kind, ProofFile, SegmentProof};
 use crate::checkpoint::{Checkpoint, CheckpointError, Folder, Keep, Subject};
 use crate::error::CircuitError;
-use crate::execute::{Call, Trace};
-use crate::field::to_u256;
+use crate::execute::{Call, Execution, Trace};
+use crate::field::{from_u256, to_u256};
 use crate::keys::KeyError;
 use crate::nova::{self, Check, CompressedProof, CompressionKeys, Fr, Params, RecursiveProof};
 use crate::plan::Plan;
 use crate::program::Program;
+use crate::replay::{Cut, Prepared};
 use crate::schedule::{self, MAX_SEGMENTS, Schedule, Segment, Simulation};
-use crate::statement::{StateError, Statement};
+use crate::statement::{Roots, StateError, Statement};
 use crate::step::StepCircuit;
 use crate::usage;
 
@@ -110,11 +113,11 @@ pub struct Proved {
 }
 
 fn params(
-    circuit: &StepCircuit,
+    circuit: &StepCircuit<Fr>,
     program: &Program,
     plan: &Plan,
     cache: Option<&Path>,
-) -> Result<Params<StepCircuit>, CircuitError> {
+) -> Result<Params<StepCircuit<Fr>>, CircuitError> {
     match cache {
         None => Params::setup(circuit),
         Some(directory) => {
@@ -124,26 +127,26 @@ fn params(
     }
 }
 
-/// Proves that `call` has the outcome that executing it gives.
+/// Proves that an execution has the outcomes that it has.
 ///
 /// # Errors
-/// `Unprovable` when the execution reaches an instruction without a circuit, `PlanLacks` when the schedule misses a region or ends
-/// too early, `Unsatisfied` when a step does not hold (a bug), `Interrupted` when `options.progress` ends it, `Checkpoint` when there
-/// is one that is not of this proof, `WrongSystem` for a kind of proof that is not folded.
+/// `PlanLacks` when the schedule misses a region or ends too early, `Unsatisfied` when a step does not hold (a bug), `Interrupted` when
+/// `options.progress` ends it, `Checkpoint` when there is one that is not of this proof, `WrongSystem` for a kind of proof that is not folded.
 pub fn prove(
     program: &Arc<Program>,
     schedule: &Schedule,
-    call: &Call,
+    prepared: Prepared<Fr>,
     options: ProveOptions<'_>,
 ) -> Result<Proved, CircuitError> {
     let ProveOptions { kind, cache, check, keep, progress } = options;
     if kind == Kind::Groth16 {
         return Err(CircuitError::WrongSystem);
     }
-    let execution = program.execute(call)?;
-    let statement = Statement::new(program, call, &execution.outcome, 0);
-    let first = statement.initial_state(program);
-    let subject = Subject { program: statement.program, statement: subject(&first, &statement) };
+    let execution = Arc::clone(&prepared.execution);
+    let Execution { calls, outcomes, .. } = &*execution;
+    let statement = Statement::new(program, calls, outcomes, prepared.roots, 0);
+    let statement = statement.ok_or(CircuitError::Batch("there is no call"))?;
+    let subject = Subject { program: statement.program, statement: subject(&statement) };
     let (folder, found) = match keep {
         None => (None, None),
         Some(keep) => {
@@ -158,37 +161,46 @@ pub fn prove(
         None => (schedule.clone(), begun(&subject, kind, schedule)),
     };
     check_size(program, &schedule)?;
-    let simulation = schedule::simulate(&schedule, &execution.trace, program.rows())?;
+    let simulation = schedule::simulate(&schedule, &prepared.trace, program.rows())?;
     let statement = Statement { steps: schedule.steps(), ..statement };
+    let prepared = prepared.cut(program, Cut::Schedule(&schedule), &schedule.digest(program), MAX_STEPS)?;
+    let first = prepared.initial_state(program)?;
+    let facts = facts(&prepared.trace, &schedule, simulation);
     let mut proving = Proving {
         program,
         cache,
         check,
         folder,
-        first,
-        call: Arc::new(call.clone()),
+        prepared: Arc::new(prepared),
         steps: schedule.steps(),
         progress,
-        facts: facts(&execution.trace, &schedule, simulation),
+        facts,
     };
     proving.facts.steps_resumed = schedule.segments[..done.finished as usize].iter().map(|segment| segment.steps).sum();
     proving.facts.steps_resumed += done.steps;
-    let mut z = proving.first.clone();
+    let mut z = first;
     for (index, segment) in schedule.segments.iter().enumerate() {
         z = proving.segment(index, segment, z, &mut done)?;
     }
-    statement.check_final_state(&z)?;
+    let prepared = proving.prepared;
+    statement.check_final_state(program, prepared.advice, &z)?;
     let facts = ProveFacts { peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0), ..proving.facts };
-    let file = ProofFile { kind, call: call.clone(), outcome: execution.outcome, segments: done.segments };
+    let file = ProofFile {
+        kind,
+        calls: calls.clone(),
+        outcomes: observable(outcomes),
+        roots: [to_u256(&prepared.roots.pre), to_u256(&prepared.roots.post)],
+        advice: to_u256(&prepared.advice),
+        segments: done.segments,
+    };
     Ok(Proved { file, statement, facts })
 }
 
-/// What a checkpoint is about besides the program: the first state and the outcome.
-fn subject(first: &[Fr], statement: &Statement) -> Word {
-    let mut bytes = vec![statement.halt.code()];
-    for element in first.iter().chain([&statement.outcome_digest]) {
-        bytes.extend(to_u256(element).to_be_bytes::<32>());
-    }
+/// What a checkpoint is about besides the program: calls, outcomes and state.
+fn subject(statement: &Statement) -> Word {
+    let Statement { calls_digest, outcome_digest, roots: Roots { pre, post }, .. } = statement;
+    let elements = [calls_digest, outcome_digest, pre, post];
+    let bytes: Vec<u8> = elements.into_iter().flat_map(|element| to_u256(element).to_be_bytes::<32>()).collect();
     keccak256(&bytes)
 }
 
@@ -240,8 +252,7 @@ struct Proving<'a> {
     cache: Option<&'a Path>,
     check: Check,
     folder: Option<Folder>,
-    first: Vec<Fr>,
-    call: Arc<Call>,
+    prepared: Arc<Prepared<Fr>>,
     steps: u64,
     progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     facts: ProveFacts,
@@ -263,7 +274,7 @@ impl Proving<'_> {
         z: Vec<Fr>,
         done: &mut Checkpoint,
     ) -> Result<Vec<Fr>, CircuitError> {
-        let step = StepCircuit { program: Arc::clone(self.program), plan: Arc::clone(&segment.plan), call: None };
+        let step = StepCircuit::shape(self.program, &segment.plan);
         let count = usize::try_from(segment.steps).map_err(|_| CircuitError::TooManySteps(MAX_STEPS))?;
         self.report(Progress::Parameters)?;
         let params = params(&step, self.program, &segment.plan, self.cache)?;
@@ -290,28 +301,23 @@ impl Proving<'_> {
         let before = usage::cpu_seconds();
         let left = segment.steps - done.steps;
         let earlier: u64 = done.segments[..index].iter().map(|segment| segment.steps).sum();
-        let step = StepCircuit { call: Some(Arc::clone(&self.call)), ..step };
+        let prepared = Arc::clone(&self.prepared);
+        let from = usize::try_from(earlier + done.steps).map_err(|_| CircuitError::TooManySteps(MAX_STEPS))?;
+        let inputs = (from..from + left as usize).map(|number| Ok(step.with_input(&prepared, number)));
         let rows_per_step = sizes.step_rows as u64;
         let check = self.check;
-        let proof = nova::prove(
-            &params,
-            resumed,
-            (0..left).map(|_| Ok(step.clone())),
-            &z,
-            check,
-            |proof: &RecursiveProof<_>| {
-                done.steps = proof.steps() as u64;
-                let flow = self.report(Progress::Folded { steps: earlier + done.steps, of: self.steps, rows_per_step });
-                // What was folded is kept if the user ends proving here, and before the long work of compression.
-                if let Some(folder) = &self.folder
-                    && (flow.is_err() || folder.is_due(done.steps) || done.steps == segment.steps)
-                {
-                    done.proof = proof.to_bytes()?;
-                    folder.write(done)?;
-                }
-                flow.map(ControlFlow::Continue)
-            },
-        )?;
+        let proof = nova::prove(&params, resumed, inputs, &z, check, |proof: &RecursiveProof<_>| {
+            done.steps = proof.steps() as u64;
+            let flow = self.report(Progress::Folded { steps: earlier + done.steps, of: self.steps, rows_per_step });
+            // What was folded is kept if the user ends proving here, and before the long work of compression.
+            if let Some(folder) = &self.folder
+                && (flow.is_err() || folder.is_due(done.steps) || done.steps == segment.steps)
+            {
+                done.proof = proof.to_bytes()?;
+                folder.write(done)?;
+            }
+            flow.map(ControlFlow::Continue)
+        })?;
         done.segments[index].proof = match done.kind {
             Kind::Recursive => proof.to_bytes()?,
             Kind::Compressed => {
@@ -369,14 +375,20 @@ pub(crate) fn hottest(trace: &Trace, schedule: &Schedule) -> (u64, u64) {
 /// What a verifier expects a proof to be about; `None` accepts anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// The calldata.
+    /// The calls, in order.
+    pub calls: Option<Vec<Call>>,
+    /// The calldata of the only call.
     pub calldata: Option<Vec<u8>>,
-    /// The environment.
+    /// The environment of the only call.
     pub env: Option<Env>,
-    /// How the program halts.
+    /// How the last call halts.
     pub halt: Option<Halt>,
-    /// What it returns or reverts with.
+    /// What the last call returns or reverts with.
     pub data: Option<Vec<u8>>,
+    /// The root of the state before.
+    pub pre_root: Option<Word>,
+    /// The root of the state after.
+    pub post_root: Option<Word>,
     /// The number of steps.
     pub steps: Option<u64>,
 }
@@ -456,25 +468,65 @@ pub fn verify(
         let steps = usize::try_from(segment.steps).ok().filter(|&steps| steps > 0 && total <= MAX_STEPS);
         segments.push((Arc::new(plan), steps.ok_or(VerifyError::Steps(segment.steps))?));
     }
-    let statement = Statement::new(program, &file.call, &file.outcome, total);
+    let roots = claimed_roots(&file)?;
+    let advice = element(&file.advice, "hash of advice")?;
+    let statement = claimed(&file, program, roots, total)?;
     // Cheap answers first.
     check_expected(&file, expected)?;
-    let mut z = statement.initial_state(program);
+    let plans = segments.iter().map(|(plan, steps)| Segment { plan: Arc::clone(plan), steps: *steps as u64 });
+    let binding = Schedule { segments: plans.collect() }.digest(program);
+    let mut z = statement.initial_state(program, &statement.derived(&binding, advice));
     for (segment, (plan, steps)) in file.segments.iter().zip(segments) {
-        let step = StepCircuit { program: Arc::clone(program), plan, call: None };
+        let step = StepCircuit::<Fr>::shape(program, &plan);
         let verified = params(&step, program, &step.plan, cache)
             .and_then(|params| verify_segment(file.kind, &params, &segment.proof, steps, &z));
         // What one segment ends in is what the next one has to start from.
         z = verified.map_err(VerifyError::Proof)?;
     }
-    statement.check_final_state(&z)?;
+    statement.check_final_state(program, advice, &z)?;
     Ok((statement, file))
+}
+
+/// What digests hold of outcomes: the state is in the roots.
+pub(crate) fn observable(outcomes: &[Outcome]) -> Vec<Outcome> {
+    let of = |outcome: &Outcome| Outcome {
+        logs: outcome.logs.clone(),
+        ..Outcome::halted(outcome.halt, outcome.data.clone())
+    };
+    outcomes.iter().map(of).collect()
+}
+
+/// The statement that a file claims.
+pub(crate) fn claimed<F: PrimeField>(
+    file: &ProofFile,
+    program: &Program,
+    roots: Roots<F>,
+    steps: u64,
+) -> Result<Statement<F>, FileError> {
+    if file.outcomes.iter().any(|outcome| outcome.halt != Halt::Return && !outcome.logs.is_empty()) {
+        // No digest holds the logs of a call that did not return.
+        return Err(FileError::Malformed("log"));
+    }
+    let statement = Statement::new(program, &file.calls, &file.outcomes, roots, steps);
+    statement.ok_or(FileError::Malformed("number of calls"))
+}
+
+/// The roots in a file.
+pub(crate) fn claimed_roots<F: PrimeField>(file: &ProofFile) -> Result<Roots<F>, FileError> {
+    let [pre, post] = file.roots;
+    Ok(Roots { pre: element(&pre, "state root")?, post: element(&post, "state root")? })
+}
+
+/// A field element in the one form that a file may have it in.
+fn element<F: PrimeField>(word: &Word, what: &'static str) -> Result<F, FileError> {
+    let element: F = from_u256(word);
+    if to_u256(&element) == *word { Ok(element) } else { Err(FileError::Malformed(what)) }
 }
 
 /// The state after the `steps` steps of a segment from the state `first`, if its proof says so.
 fn verify_segment(
     kind: Kind,
-    params: &Params<StepCircuit>,
+    params: &Params<StepCircuit<Fr>>,
     proof: &[u8],
     steps: usize,
     first: &[Fr],
@@ -490,12 +542,20 @@ fn verify_segment(
 }
 
 pub(crate) fn check_expected(file: &ProofFile, expected: &Expected) -> Result<(), VerifyError> {
-    let Expected { calldata, env, halt, data, steps } = expected;
+    let Expected { calls, calldata, env, halt, data, pre_root, post_root, steps } = expected;
+    let only = match file.calls.as_slice() {
+        [call] => Some(call),
+        _ => None,
+    };
+    let last = file.outcomes.last();
     let differs = [
-        (calldata.as_ref().is_some_and(|calldata| *calldata != file.call.calldata), "calldata"),
-        (env.as_ref().is_some_and(|env| *env != file.call.env), "an environment"),
-        (halt.is_some_and(|halt| halt != file.outcome.halt), "a kind of halt"),
-        (data.as_ref().is_some_and(|data| *data != file.outcome.data), "an outcome"),
+        (calls.as_ref().is_some_and(|calls| *calls != file.calls), "calls"),
+        (calldata.as_ref().is_some_and(|calldata| only.is_none_or(|call| *calldata != call.calldata)), "calldata"),
+        (env.as_ref().is_some_and(|env| only.is_none_or(|call| *env != call.env)), "an environment"),
+        (halt.is_some_and(|halt| last.is_none_or(|outcome| halt != outcome.halt)), "a kind of halt"),
+        (data.as_ref().is_some_and(|data| last.is_none_or(|outcome| *data != outcome.data)), "an outcome"),
+        (pre_root.is_some_and(|root| root != file.roots[0]), "a state before"),
+        (post_root.is_some_and(|root| root != file.roots[1]), "a state after"),
         (steps.is_some_and(|steps| steps != file.steps()), "a number of steps"),
     ];
     match differs.into_iter().find(|(differs, _)| *differs) {

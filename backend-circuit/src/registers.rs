@@ -9,7 +9,6 @@
 use cranelift_entity::{PrimaryMap, SecondaryMap, entity_impl, packed_option::PackedOption};
 use zvm_ir::{Block, Function, Inst, Opcode, Value, ValueDef, Word};
 
-use crate::gadgets::limb_count;
 use crate::legalize::Legalized;
 use crate::region::{Region, Regions, Target};
 
@@ -100,7 +99,7 @@ pub fn allocate(program: &Legalized, regions: &Regions) -> Registers {
             if !at[value].is_empty() {
                 continue;
             }
-            let limbs = limb_count(u32::from(func.ty(value).bits()));
+            let limbs = program.limb_count(value);
             let mut chosen: Vec<Register> = Vec::with_capacity(limbs);
             for limb in 0..limbs {
                 let is_free = |register: usize| {
@@ -207,7 +206,7 @@ pub fn check(program: &Legalized, regions: &Regions, registers: &Registers) -> V
         let live = registers.live(region);
         let mut holder: Vec<Option<Value>> = vec![None; registers.count()];
         for &value in live {
-            if registers.of(value).len() != limb_count(u32::from(func.ty(value).bits())) {
+            if registers.of(value).len() != program.limb_count(value) {
                 errors.push(RegisterError::Missing(value, region));
             }
             for &Register(register) in registers.of(value) {

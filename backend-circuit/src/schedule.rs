@@ -7,10 +7,13 @@
 use std::sync::Arc;
 
 use cranelift_entity::PrimaryMap;
+use zvm_ir::Word;
+use zvm_ir::eval::keccak256;
 
 use crate::error::CircuitError;
 use crate::execute::Trace;
 use crate::plan::Plan;
+use crate::program::Program;
 use crate::region::Region;
 
 /// The most segments of a proof: a verifier builds the circuit of each.
@@ -72,6 +75,21 @@ impl Schedule {
     /// The number of steps of all segments.
     pub fn steps(&self) -> u64 {
         self.segments.iter().map(|segment| segment.steps).sum()
+    }
+
+    /// The digest of the circuits of all segments, and of how many steps each has.
+    pub fn digest(&self, program: &Program) -> Word {
+        let mut bytes = b"schedule\n".to_vec();
+        for Segment { plan, steps } in &self.segments {
+            bytes.extend(program.circuit_digest(plan).to_be_bytes::<32>());
+            bytes.extend(steps.to_be_bytes());
+        }
+        keccak256(&bytes)
+    }
+
+    /// The slots of each step, in order.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> + '_ {
+        self.segments.iter().flat_map(|segment| (0..segment.steps).map(|_| &*segment.plan))
     }
 
     /// The rows of all steps, Nova's own apart.

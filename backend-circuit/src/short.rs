@@ -8,38 +8,41 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use zvm_ir::Outcome;
+use zvm_ir::Word;
 
-use crate::artifact::{KeyHeader, Kind, Origin, ProofFile, SegmentProof};
+use crate::artifact::{FileError, KeyHeader, Kind, Origin, ProofFile, SegmentProof};
 use crate::cs::System;
 use crate::error::CircuitError;
-use crate::execute::{Call, Trace};
+use crate::execute::{Execution, Trace};
 use crate::export;
+use crate::field::to_u256;
 use crate::groth16::{self, Groth16Error, OneShot, Proof, ProvingKey, Scalar};
 use crate::keys::{self, KeyError, Keys, Source};
 use crate::plan::Plan;
 use crate::program::Program;
-use crate::prover::{Expected, MAX_STEP_ROWS, ProveFacts, VerifyError, check_expected, hottest};
+use crate::prover::{
+    Expected, MAX_STEP_ROWS, ProveFacts, VerifyError, check_expected, claimed, claimed_roots, hottest, observable,
+};
 use crate::public_input;
+use crate::replay::Prepared;
 use crate::schedule::{self, Schedule, Segment};
 use crate::statement::Statement;
 use crate::usage;
-use crate::whole::Whole;
+use crate::whole::{Whole, Witness};
 
 /// The most cells of the table from which a common plan of two executions is read.
 const MAX_TABLE: usize = 1 << 24;
 
-/// A plan in which each of the executions of `calls` fits one step, as short as is easy to find.
+/// A plan in which each of these executions fits one step, as short as is easy to find.
 ///
 /// # Errors
-/// As [`Program::execute`]; `NoSteps` without calls.
-pub fn plan_for(program: &Program, calls: &[Call]) -> Result<Plan, CircuitError> {
+/// `NoSteps` without executions.
+pub fn plan_for<'a>(program: &Program, traces: impl IntoIterator<Item = &'a Trace>) -> Result<Plan, CircuitError> {
     let mut plan: Option<Plan> = None;
-    for call in calls {
-        let trace = program.execute(call)?.trace;
+    for trace in traces {
         plan = Some(match plan {
             None => Plan::new(trace.iter()),
-            Some(plan) => extended(program, &plan, &trace),
+            Some(plan) => extended(program, &plan, trace),
         });
     }
     plan.ok_or(CircuitError::NoSteps)
@@ -86,16 +89,16 @@ fn extended(program: &Program, plan: &Plan, trace: &Trace) -> Plan {
 }
 
 /// Where the parameters of new keys come from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Setup<'a> {
     /// This machine. For development only: whoever learns the randomness can prove anything.
     InsecureLocal,
-    /// A ceremony. The parameters are tried on a call that the plan has room for.
+    /// A ceremony. The parameters are tried on an execution that the plan has room for.
     Ceremony {
         /// Its result, in the encoding of bellman.
         parameters: &'a [u8],
-        /// The call.
-        call: &'a Call,
+        /// The execution.
+        prepared: Box<Prepared<Scalar>>,
     },
 }
 
@@ -125,10 +128,9 @@ pub fn setup(program: &Arc<Program>, plan: &Arc<Plan>, setup: Setup<'_>, to: Sou
             }
             (Origin::InsecureLocal, ProvingKey::insecure(&shape)?)
         }
-        Setup::Ceremony { parameters, call } => {
+        Setup::Ceremony { parameters, prepared } => {
             let key = ProvingKey::import(&shape, parameters)?;
-            let outcome = program.execute(call)?.outcome;
-            prove_verified(&key, &Whole::of(program, plan, call, &outcome))?;
+            prove_verified(&key, &Whole::of(program, plan, *prepared)?)?;
             (Origin::Ceremony, key)
         }
     };
@@ -194,17 +196,15 @@ pub struct Proved {
     pub origin: Origin,
 }
 
-/// Proves that `call` has the outcome that executing it gives, with the smallest keys that have room for it.
+/// Proves that an execution has the outcomes that it has, with the smallest keys that have room for it.
 ///
 /// # Errors
-/// `Keys` when there are none; `Unprovable` when the execution reaches an instruction without a circuit; `Unsatisfied` when a row does
-/// not hold (a bug).
-pub fn prove(program: &Arc<Program>, call: &Call, source: Source<'_>) -> Result<Proved, CircuitError> {
-    let trace = program.execute(call)?.trace;
+/// `Keys` when there are none; `Unsatisfied` when a row does not hold (a bug).
+pub fn prove(program: &Arc<Program>, prepared: Prepared<Scalar>, source: Source<'_>) -> Result<Proved, CircuitError> {
     let known = keys::of_program(source, program)?;
     for keys in &known {
-        if plan_of(program, keys)?.steps(&trace, 1).is_ok() {
-            return prove_with(program, call, keys, &keys.proving()?);
+        if plan_of(program, keys)?.steps(&prepared.trace, 1).is_ok() {
+            return prove_with(program, prepared, keys, &keys.proving()?);
         }
     }
     Err(KeyError::NoRoom.into())
@@ -214,17 +214,23 @@ pub fn prove(program: &Arc<Program>, call: &Call, source: Source<'_>) -> Result<
 ///
 /// # Errors
 /// As [`prove`].
-pub fn prove_with(program: &Arc<Program>, call: &Call, keys: &Keys, key: &ProvingKey) -> Result<Proved, CircuitError> {
+pub fn prove_with(
+    program: &Arc<Program>,
+    prepared: Prepared<Scalar>,
+    keys: &Keys,
+    key: &ProvingKey,
+) -> Result<Proved, CircuitError> {
     let before = usage::cpu_seconds();
     let plan = plan_of(program, keys)?;
-    let execution = program.execute(call)?;
-    if plan.steps(&execution.trace, 1).is_err() {
+    if plan.steps(&prepared.trace, 1).is_err() {
         return Err(KeyError::NoRoom.into());
     }
-    let proof = prove_verified(key, &Whole::of(program, &plan, call, &execution.outcome))?;
+    let circuit = Whole::of(program, &plan, prepared)?;
+    let Witness { prepared, statement } = circuit.witness.as_ref().ok_or(CircuitError::NoSteps)?;
+    let proof = prove_verified(key, &circuit)?;
     let schedule = Schedule { segments: vec![Segment { plan: Arc::clone(&plan), steps: 1 }] };
-    let simulation = schedule::simulate(&schedule, &execution.trace, program.rows())?;
-    let (iterations_hot, slots_hot) = hottest(&execution.trace, &schedule);
+    let simulation = schedule::simulate(&schedule, &prepared.trace, program.rows())?;
+    let (iterations_hot, slots_hot) = hottest(&prepared.trace, &schedule);
     let facts = ProveFacts {
         steps: 1,
         steps_resumed: 0,
@@ -240,14 +246,17 @@ pub fn prove_with(program: &Arc<Program>, call: &Call, keys: &Keys, key: &Provin
         cpu_seconds: usage::cpu_seconds().zip(before).map_or(0.0, |(after, before)| after - before),
         peak_memory_bytes: usage::peak_memory_bytes().unwrap_or(0),
     };
-    let statement = Statement::new(program, call, &execution.outcome, 1);
+    let Execution { calls, outcomes, .. } = &*prepared.execution;
     let file = ProofFile {
         kind: Kind::Groth16,
-        call: call.clone(),
-        outcome: execution.outcome,
+        calls: calls.clone(),
+        outcomes: observable(outcomes),
+        roots: [to_u256(&prepared.roots.pre), to_u256(&prepared.roots.post)],
+        // The circuit derives the challenges itself.
+        advice: Word::ZERO,
         segments: vec![SegmentProof { plan: plan.to_numbers(), steps: 1, proof: proof.to_bytes().to_vec() }],
     };
-    Ok(Proved { file, statement, facts, origin: keys.header.origin })
+    Ok(Proved { file, statement: statement.clone(), facts, origin: keys.header.origin })
 }
 
 /// Proves, and verifies what was proved: keys of another circuit make proofs as well, and a library does not check rows. A row
@@ -255,7 +264,7 @@ pub fn prove_with(program: &Arc<Program>, call: &Call, keys: &Keys, key: &Provin
 fn prove_verified(key: &ProvingKey, circuit: &Whole<Scalar>) -> Result<Proof, CircuitError> {
     let witness = circuit.witness.as_ref().ok_or(CircuitError::NoSteps)?;
     let proof = key.prove(circuit)?;
-    match key.verifying()?.verify(&proof, public_input::of(&witness.elements)) {
+    match key.verifying()?.verify(&proof, public_input::of(&witness.statement.elements())) {
         Ok(()) => Ok(proof),
         Err(error) => {
             circuit.check()?;
@@ -297,8 +306,11 @@ pub fn verify(
         return Err(VerifyError::Steps(segment.steps));
     }
     let plan = Arc::new(Plan::from_numbers(program, &segment.plan).ok_or(VerifyError::Plan)?);
+    if file.advice != Word::ZERO {
+        return Err(FileError::Malformed("hash of advice").into());
+    }
     check_expected(&file, expected)?;
-    let statement = Statement::new(program, &file.call, &file.outcome, 1);
+    let statement = claimed(&file, program, claimed_roots(&file)?, 1)?;
     let origin = verify_input(&segment.proof, program, &plan, &statement, source).map_err(VerifyError::Proof)?;
     Ok(Verified { statement, file, origin })
 }
@@ -322,20 +334,19 @@ fn verify_input(
     Ok(keys.header.origin)
 }
 
-/// Checks every row of the circuit of a call over any field, from the first state to the last; gives the rows and the public input.
-/// This is what a proof says, with satisfiability in the place of cryptography.
+/// Checks every row of the circuit of an execution over any field, from the first state to the last; gives the rows and the public
+/// input. This is what a proof says, with satisfiability in the place of cryptography.
 ///
 /// # Errors
-/// As [`Program::execute`]; `Unsatisfied` with the first row that does not hold, which is a bug.
-pub fn check<F: ff::PrimeField>(program: &Arc<Program>, call: &Call) -> Result<(Outcome, u64, F), CircuitError> {
-    let execution = program.execute(call)?;
-    let plan = Arc::new(Plan::new(execution.trace.iter()));
-    let circuit = Whole::<F>::of(program, &plan, call, &execution.outcome);
+/// `Unsatisfied` with the first row that does not hold, which is a bug.
+pub fn check<F: ff::PrimeField>(program: &Arc<Program>, prepared: Prepared<F>) -> Result<(u64, F), CircuitError> {
+    let plan = Arc::new(Plan::new(prepared.trace.iter()));
+    let circuit = Whole::<F>::of(program, &plan, prepared)?;
     let input = circuit.check()?;
-    if input != public_input::of(&Statement::new(program, call, &execution.outcome, 1).elements()) {
+    if circuit.witness.as_ref().is_none_or(|witness| input != public_input::of(&witness.statement.elements())) {
         return Err(CircuitError::Disagreement("the public input"));
     }
-    Ok((execution.outcome, circuit.rows()?, input))
+    Ok((circuit.rows()?, input))
 }
 
 /// The sizes of the circuit of a program and a plan as the proof system sees it.

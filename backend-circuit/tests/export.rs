@@ -12,12 +12,18 @@ use zvm_backend_circuit::nova::Fr;
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
-use zvm_ir::Word as U256;
+use zvm_backend_circuit::replay::{Cut, Prepared};
+use zvm_ir::{EmptyState, Word as U256};
 
 /// Divides the word by the one after it, where that is not zero.
 const PROGRAM: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u6 = \
      iconst 32\n v3: u256 = calldataload v2\n v4: u1 = iszero v3\n brif v4, block1, block2\nblock1:\n return_words 32, v1\nblock2:\n \
      v5: u256 = udiv v1, v3\n return_words 32, v5\n}\n";
+
+fn prepared(program: &Program, plan: &Plan, calldata: Vec<u8>) -> Arc<Prepared<Fr>> {
+    let prepared = program.prepare(&[Call { calldata, ..Call::default() }], &EmptyState).unwrap();
+    Arc::new(prepared.cut(program, Cut::Plan(plan), &program.circuit_digest(plan), 10).unwrap())
+}
 
 fn element(bytes: &[u8]) -> Fr {
     from_u256(&U256::try_from_le_slice(bytes).unwrap())
@@ -36,9 +42,9 @@ fn a_step_is_read_back_and_holds() {
     let program = Arc::new(Program::compile(&zvm_ir::parse(PROGRAM).unwrap()).unwrap());
     let mut calldata = U256::from(1_000_003).to_be_bytes::<32>().to_vec();
     calldata.extend(U256::from(17).to_be_bytes::<32>());
-    let call = Arc::new(Call { calldata, ..Call::default() });
     let plan = Arc::new(Plan::new(program.regions().regions.keys().collect::<Vec<Region>>()));
-    let exported = export_step(&program, &plan, &call, 0).unwrap();
+    let prepared = prepared(&program, &plan, calldata);
+    let exported = export_step(&program, &plan, &prepared, 0).unwrap();
 
     let r1cs = R1csFile::<32>::read(exported.r1cs.as_slice()).unwrap();
     let wtns = WtnsFile::<32>::read(exported.wtns.as_slice()).unwrap();
@@ -55,10 +61,10 @@ fn a_step_is_read_back_and_holds() {
     assert_eq!(broken(&r1cs, &witness), 0);
 
     // Public wires are the states: outputs first, then inputs.
-    let start = zvm_backend_circuit::statement::initial_state::<Fr>(&program, &call);
+    let start = prepared.initial_state(&program).unwrap();
     let arity = program.arity();
     assert_eq!(witness[1 + arity..1 + 2 * arity], start);
-    let end = zvm_backend_circuit::check::run_steps(&program, &plan, &call, start, 10).unwrap();
+    let end = zvm_backend_circuit::check::run_steps(&program, &plan, &prepared, start, 10).unwrap();
     assert_eq!(witness[1..1 + arity], end[0]);
 
     // An input register that the step does not read may be anything.
@@ -79,13 +85,13 @@ fn a_step_is_read_back_and_holds() {
 #[test]
 fn later_steps_start_where_earlier_ones_end() {
     let program = Arc::new(Program::compile(&zvm_ir::parse(PROGRAM).unwrap()).unwrap());
-    let call = Arc::new(Call { calldata: vec![9; 64], ..Call::default() });
     // Backwards, so that a step does little.
     let regions: Vec<Region> = program.regions().regions.keys().collect();
     let plan = Arc::new(Plan::new(regions.into_iter().rev()));
+    let prepared = prepared(&program, &plan, vec![9; 64]);
     let arity = program.arity();
-    let public = |step: u64| {
-        let exported = export_step(&program, &plan, &call, step).unwrap();
+    let public = |step: usize| {
+        let exported = export_step(&program, &plan, &prepared, step).unwrap();
         let wtns = WtnsFile::<32>::read(exported.wtns.as_slice()).unwrap();
         let values: Vec<Fr> = wtns.witness.0[1..1 + 2 * arity].iter().map(|value| element(value.as_bytes())).collect();
         (values[..arity].to_vec(), values[arity..].to_vec(), exported.r1cs)

@@ -1,5 +1,7 @@
 //! One proof of a whole execution: it says what happened, and nothing else is accepted.
 
+mod batches;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,10 +21,11 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::prover::{Expected, VerifyError};
 use zvm_backend_circuit::public_input;
+use zvm_backend_circuit::replay::Prepared;
 use zvm_backend_circuit::short::{self, Proved, Setup};
 use zvm_backend_circuit::statement::{Elements, Statement};
 use zvm_backend_circuit::whole::Whole;
-use zvm_ir::{Env, Halt, Outcome, Word};
+use zvm_ir::{EmptyState, Env, Halt, Log, Outcome, Word};
 
 /// A loop that sums and compares, with an early exit, so that the state has registers of one and two limbs.
 const PROGRAM: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u8 = iconst \
@@ -48,14 +51,24 @@ fn call(low: u64) -> Call {
     Call { calldata: word(low).to_be_bytes::<32>().to_vec(), ..Call::default() }
 }
 
+fn prepared<F: PrimeField>(program: &Program, low: u64) -> Prepared<F> {
+    program.prepare(&[call(low)], &EmptyState).unwrap()
+}
+
+/// A plan with room for each of these calls.
+fn plan_for(program: &Arc<Program>, lows: &[u64]) -> Arc<Plan> {
+    let traces: Vec<_> = lows.iter().map(|&low| program.execute(&call(low)).unwrap().trace).collect();
+    Arc::new(short::plan_for(program, &traces).unwrap())
+}
+
 /// Keys with room for five iterations.
 fn keys(program: &Arc<Program>) -> Keys {
-    let plan = Arc::new(short::plan_for(program, &[call(5)]).unwrap());
+    let plan = plan_for(program, &[5]);
     short::setup(program, &plan, Setup::InsecureLocal, cache()).unwrap()
 }
 
 fn proved(program: &Arc<Program>, low: u64) -> Proved {
-    short::prove(program, &call(low), cache()).unwrap()
+    short::prove(program, prepared(program, low), cache()).unwrap()
 }
 
 #[test]
@@ -67,7 +80,7 @@ fn a_proof_says_what_happened_and_nothing_else() {
     assert_eq!(proved.file.segments[0].proof.len(), PROOF_BYTES);
     let caller = Word::from_be_slice(&[0xca; 20]);
     let sum = (0..5).fold(caller, |sum, _| sum.wrapping_add(word(5)));
-    assert_eq!(proved.file.outcome, Outcome::halted(Halt::Return, sum.to_be_bytes::<32>().to_vec()));
+    assert_eq!(proved.file.outcomes, [Outcome::halted(Halt::Return, sum.to_be_bytes::<32>().to_vec())]);
     let none = Expected::default();
     let verified = short::verify(&proved.file.encode(), &program, &none, cache()).unwrap();
     assert_eq!(
@@ -81,14 +94,21 @@ fn a_proof_says_what_happened_and_nothing_else() {
         short::verify(&file.encode(), &program, &none, cache()).expect_err(what)
     };
     type Change = &'static dyn Fn(&mut ProofFile);
-    let changes: [(&str, Change); 7] = [
-        ("other calldata", &|file| file.call.calldata[31] ^= 1),
-        ("longer calldata", &|file| file.call.calldata.push(0)),
-        ("another caller", &|file| file.call.env.caller[0] ^= 1),
-        ("a field that nobody reads", &|file| file.call.env.gaslimit += Word::from(1)),
-        ("another outcome", &|file| file.outcome.data[31] ^= 1),
-        ("a shorter outcome", &|file| file.outcome.data.truncate(31)),
-        ("another kind of halt", &|file| file.outcome.halt = Halt::Revert),
+    let changes: [(&str, Change); 11] = [
+        ("other calldata", &|file| file.calls[0].calldata[31] ^= 1),
+        ("longer calldata", &|file| file.calls[0].calldata.push(0)),
+        ("another caller", &|file| file.calls[0].env.caller[0] ^= 1),
+        ("a field that nobody reads", &|file| file.calls[0].env.gaslimit += Word::from(1)),
+        ("another outcome", &|file| file.outcomes[0].data[31] ^= 1),
+        ("a shorter outcome", &|file| file.outcomes[0].data.truncate(31)),
+        ("another kind of halt", &|file| file.outcomes[0].halt = Halt::Revert),
+        ("the call twice", &|file| {
+            file.calls.push(file.calls[0].clone());
+            file.outcomes.push(file.outcomes[0].clone());
+        }),
+        ("a log", &|file| file.outcomes[0].logs.push(Log { address: [1; 20], topics: vec![], data: vec![] })),
+        ("a state before", &|file| file.roots[0] = Word::from(1)),
+        ("a state after", &|file| file.roots[1] = Word::from(1)),
     ];
     for (what, change) in changes {
         let error = alter(what, change);
@@ -101,6 +121,8 @@ fn a_proof_says_what_happened_and_nothing_else() {
         let error = alter("another plan", &|file| file.segments[0].plan.clone_from(&plan));
         assert!(matches!(error, VerifyError::Proof(CircuitError::Keys(KeyError::NoneOf(_)))), "{error}");
     }
+    let error = alter("a hash of advice", &|file| file.advice = Word::from(1));
+    assert!(matches!(error, VerifyError::File(_)), "{error}");
     let error = alter("the other proof system", &|file| file.kind = Kind::Compressed);
     assert!(matches!(error, VerifyError::Proof(CircuitError::WrongSystem)), "{error}");
 
@@ -130,6 +152,9 @@ fn a_proof_says_what_happened_and_nothing_else() {
         Expected { env: Some(Env { number: Word::from(2), ..Env::default() }), ..Expected::default() },
         Expected { halt: Some(Halt::Trap), ..Expected::default() },
         Expected { data: Some(vec![1]), ..Expected::default() },
+        Expected { calls: Some(vec![]), ..Expected::default() },
+        Expected { pre_root: Some(Word::from(1)), ..Expected::default() },
+        Expected { post_root: Some(Word::from(1)), ..Expected::default() },
     ];
     for expected in wrong {
         let error = short::verify(&proved.file.encode(), &program, &expected, cache()).unwrap_err();
@@ -147,7 +172,7 @@ fn keys_prove_every_execution_that_they_have_room_for() {
         assert_eq!(proved.file.segments[0].plan, keys.header.plan);
         short::verify(&proved.file.encode(), &program, &Expected::default(), cache()).unwrap();
     }
-    let error = short::prove(&program, &call(6), cache()).unwrap_err();
+    let error = short::prove(&program, prepared(&program, 6), cache()).unwrap_err();
     assert!(matches!(error, CircuitError::Keys(KeyError::NoRoom)), "{error}");
 }
 
@@ -155,12 +180,12 @@ fn keys_prove_every_execution_that_they_have_room_for() {
 #[test]
 fn one_plan_serves_several_calls() {
     let program = program(PROGRAM);
-    let calls = [call(2), call(7), call(0)];
-    let plan = short::plan_for(&program, &calls).unwrap();
-    for call in &calls {
-        assert_eq!(plan.steps(&program.execute(call).unwrap().trace, 1).unwrap(), 1);
+    let lows = [2, 7, 0];
+    let plan = plan_for(&program, &lows);
+    for low in lows {
+        assert_eq!(plan.steps(&program.execute(&call(low)).unwrap().trace, 1).unwrap(), 1);
     }
-    let alone = short::plan_for(&program, &calls[1..2]).unwrap();
+    let alone = plan_for(&program, &lows[1..2]);
     assert_eq!(plan, alone, "the longest has room for all");
 }
 
@@ -171,7 +196,7 @@ fn keys_are_refused_for_another_program() {
     let other = self::program(&PROGRAM.replace("wadd v7, v1", "wadd v7, v7"));
     assert_ne!(other.commitment(), program.commitment());
     let file = Source::File(&keys.path);
-    let error = short::prove(&other, &call(1), file).unwrap_err();
+    let error = short::prove(&other, prepared(&other, 1), file).unwrap_err();
     assert!(matches!(error, CircuitError::Keys(KeyError::OtherProgram { .. })), "{error}");
     let error = short::only_keys(&other, file).unwrap_err();
     assert!(matches!(error, KeyError::OtherProgram { .. }), "{error}");
@@ -190,16 +215,16 @@ fn keys_are_refused_for_another_program() {
     let mut header = keys.header.clone();
     header.program = other.commitment();
     Keys::write(&path, header, &key).unwrap();
-    let error = short::prove(&other, &call(1), Source::File(&path)).unwrap_err();
+    let error = short::prove(&other, prepared(&other, 1), Source::File(&path)).unwrap_err();
     assert!(matches!(error, CircuitError::Keys(KeyError::OtherCircuit { .. })), "{error}");
     // With the digest of the other circuit as well, the proof is found out to be worthless before anyone gets it.
-    let plan = Arc::new(short::plan_for(&other, &[call(5)]).unwrap());
+    let plan = plan_for(&other, &[5]);
     let mut header = keys.header.clone();
     header.program = other.commitment();
     header.circuit = Whole::<Scalar>::shape(&other, &plan).digest();
     header.plan = plan.to_numbers();
     Keys::write(&path, header, &key).unwrap();
-    let error = short::prove(&other, &call(1), Source::File(&path)).unwrap_err();
+    let error = short::prove(&other, prepared(&other, 1), Source::File(&path)).unwrap_err();
     assert!(matches!(error, CircuitError::Groth16(_)), "{error}");
 }
 
@@ -237,28 +262,30 @@ fn damaged_keys_are_refused() {
 /// A ceremony's parameters are those of the circuit, or are refused.
 #[test]
 fn parameters_are_imported_and_checked() {
-    let program = program(PROGRAM);
+    // Two inputs of one type, opened from one block, make circuits of one shape.
+    let text = PROGRAM.replace("v4: u160 = caller\n v5: u256 = zext v4", "v5: u256 = gaslimit");
+    let program = program(&text);
     let keys = keys(&program);
     let plan = Arc::new(Plan::from_numbers(&program, &keys.header.plan).unwrap());
     let bytes = keys.proving().unwrap().to_bytes();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("imported.zvmk");
-    let call = call(3);
     let import = |program: &Arc<Program>, plan: &Arc<Plan>, parameters: &[u8]| {
-        short::setup(program, plan, Setup::Ceremony { parameters, call: &call }, Source::File(&path))
+        let prepared = Box::new(prepared(program, 3));
+        short::setup(program, plan, Setup::Ceremony { parameters, prepared }, Source::File(&path))
     };
     let imported = import(&program, &plan, &bytes).unwrap();
     assert_eq!(imported.header.origin, Origin::Ceremony);
     assert_eq!(imported.verifying, keys.verifying);
-    let proved = short::prove(&program, &call, Source::File(&path)).unwrap();
+    let proved = short::prove(&program, prepared(&program, 3), Source::File(&path)).unwrap();
     assert_eq!(proved.origin, Origin::Ceremony);
     short::verify(&proved.file.encode(), &program, &Expected::default(), cache()).unwrap();
 
     // Of a circuit of another shape, and of another circuit of the same.
-    let longer = Arc::new(short::plan_for(&program, &[self::call(6)]).unwrap());
+    let longer = plan_for(&program, &[6]);
     let error = import(&program, &longer, &bytes).unwrap_err();
     assert!(matches!(error, CircuitError::Groth16(Groth16Error::Shape { .. })), "{error}");
-    let twisted = self::program(&PROGRAM.replace("caller", "origin"));
+    let twisted = self::program(&text.replace("gaslimit", "blobbasefee"));
     assert_eq!(short::shape(&twisted, &plan).unwrap(), short::shape(&program, &plan).unwrap());
     let error = import(&twisted, &plan, &bytes).unwrap_err();
     assert!(matches!(error, CircuitError::Groth16(Groth16Error::Useless)), "{error}");
@@ -335,37 +362,40 @@ fn the_circuit_is_tied_to_the_statement() {
 }
 
 fn tied<F: PrimeField>(program: &Arc<Program>) {
-    let call = call(3);
-    let execution = program.execute(&call).unwrap();
-    let plan = Arc::new(Plan::new(execution.trace.iter()));
-    let honest = Whole::<F>::of(program, &plan, &call, &execution.outcome);
+    let prepared = prepared::<F>(program, 3);
+    let trace = prepared.trace.clone();
+    let plan = Arc::new(Plan::new(trace.iter()));
+    let statement = prepared.statement(program).unwrap();
+    let honest = Whole::<F>::of(program, &plan, prepared).unwrap();
     let input = honest.check().unwrap();
-    let elements = Statement::<F>::new(program, &call, &execution.outcome, 1).elements();
-    assert_eq!(input, public_input::of(&elements));
+    assert_eq!(input, public_input::of(&statement.elements()));
 
-    // A witness for another statement: some row says which element is another.
-    type Lie<F> = fn(&mut Elements<F>);
-    let lies: [(&str, Lie<F>); 3] = [
-        ("calldata digest", |elements| elements.calldata += F::ONE),
-        ("env digest", |elements| elements.env += F::ONE),
-        ("last 3", |elements| elements.outcome += F::ONE),
+    // A witness for another statement: some row says which element is another. What the program fixes is no witness at all.
+    type Lie<F> = fn(&mut Statement<F>);
+    let lies: [(&str, Lie<F>); 2] = [
+        ("last calls", |statement| statement.calls_digest += F::ONE),
+        ("last outcomes", |statement| statement.outcome_digest += F::ONE),
     ];
     for (row, lie) in lies {
         let mut forged = honest.clone();
-        lie(&mut forged.witness.as_mut().unwrap().elements);
-        match forged.check() {
-            Err(CircuitError::Unsatisfied(unsatisfied)) => {
-                assert!(unsatisfied.name.ends_with(row), "{row}: {}", unsatisfied.name);
-            }
-            other => panic!("{row}: {other:?}"),
-        }
+        lie(&mut forged.witness.as_mut().unwrap().statement);
+        assert_eq!(broken(&forged), row);
+    }
+    let fixed: [Lie<F>; 3] = [
+        |statement| statement.roots.pre += F::ONE,
+        |statement| statement.roots.post += F::ONE,
+        |statement| statement.account = Some([7; 20]),
+    ];
+    for lie in fixed {
+        let mut forged = honest.clone();
+        lie(&mut forged.witness.as_mut().unwrap().statement);
+        let lied = forged.witness.as_ref().unwrap().statement.elements();
+        assert_ne!(public_input::of(&lied), input);
+        assert_eq!(forged.check().unwrap(), input, "the public input is that of the truth");
     }
     // An execution that does not halt in the plan.
-    let short = Arc::new(Plan::new(execution.trace.iter().take(3)));
-    match Whole::<F>::of(program, &short, &call, &execution.outcome).check() {
-        Err(CircuitError::Unsatisfied(unsatisfied)) => assert_eq!(unsatisfied.name, "last 3"),
-        other => panic!("{other:?}"),
-    }
+    let short = Arc::new(Plan::new(trace.iter().take(3)));
+    assert_eq!(broken(&Whole { plan: short, ..honest.clone() }), "last label");
     // Every value that the circuit adds to its slots is forced.
     let mut cs = CheckCs::<F>::recording();
     let input = honest.synthesize(&mut cs).unwrap();
@@ -391,12 +421,61 @@ fn tied<F: PrimeField>(program: &Arc<Program>) {
     assert!(tried > 700, "{tried}");
 }
 
+/// The same of a batch with a state: roots, account, calls and outcomes, and the hash of the advice, each named by its row.
+#[test]
+fn the_circuit_of_a_batch_is_tied_to_the_statement() {
+    for batch in [batches::counter(), batches::token()] {
+        let batch = (Arc::new(batch.0), batch.1, batch.2);
+        tied_batch::<Fr>(&batch);
+        tied_batch::<Scalar>(&batch);
+    }
+}
+
+fn tied_batch<F: PrimeField>((program, calls, pre): &(Arc<Program>, Vec<Call>, batches::Slots)) {
+    let prepared = program.prepare::<F>(calls, pre).unwrap();
+    let plan = Arc::new(Plan::new(prepared.trace.iter()));
+    let statement = prepared.statement(program).unwrap();
+    let honest = Whole::<F>::of(program, &plan, prepared).unwrap();
+    assert_eq!(honest.check().unwrap(), public_input::of(&statement.elements()));
+    // A lie about the statement, told with all that follows from it: challenges and first state are those of the lie.
+    type Lie<F> = fn(&mut Statement<F>);
+    let lies: [(&str, Lie<F>); 5] = [
+        ("slot", |statement| statement.roots.pre += F::ONE),
+        ("last root", |statement| statement.roots.post += F::ONE),
+        ("slot", |statement| statement.account = Some([7; 20])),
+        ("last calls", |statement| statement.calls_digest += F::ONE),
+        ("last outcomes", |statement| statement.outcome_digest += F::ONE),
+    ];
+    for (row, lie) in lies {
+        let mut forged = honest.clone();
+        lie(&mut forged.witness.as_mut().unwrap().statement);
+        let name = broken(&forged);
+        assert!(name.starts_with(row), "{row}: {name}");
+    }
+    let mut forged = honest.clone();
+    let witness = forged.witness.as_mut().unwrap();
+    Arc::make_mut(&mut witness.prepared).advice += F::ONE;
+    assert_eq!(broken(&forged), "last advice");
+    // Only one call less in the plan, or without what closes the trace argument.
+    let slots: Vec<_> = plan.iter().collect();
+    let short = Arc::new(Plan::new(slots[..slots.len() - 1].iter().copied()));
+    assert_eq!(broken(&Whole { plan: short, ..honest.clone() }), "last label");
+}
+
+/// The row that does not hold; the first.
+fn broken<F: PrimeField>(forged: &Whole<F>) -> String {
+    match forged.check() {
+        Err(CircuitError::Unsatisfied(unsatisfied)) => unsatisfied.name.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// An element has two decompositions into bits; only one of them has the hash that a verifier computes.
 #[test]
 fn the_other_decomposition_of_an_element_is_another_statement() {
     let modulus = zvm_backend_circuit::field::to_u256(&-Scalar::from(1)) + Word::from(1);
     let small = Scalar::from(77);
-    let elements = Elements { pre_root: small, post_root: small, calldata: small, env: small, outcome: small };
+    let elements = Elements { pre_root: small, post_root: small, account: small, calls: small, outcomes: small };
     let message = public_input::message(&elements);
     assert_eq!(message.len(), 160);
     let mut other = message.clone();
@@ -411,9 +490,9 @@ fn the_other_decomposition_of_an_element_is_another_statement() {
 fn both_fields_have_the_same_rows() {
     let program = program(PROGRAM);
     for low in [0, 1, 5] {
-        let (outcome, rows, _) = short::check::<Fr>(&program, &call(low)).unwrap();
-        let (other_outcome, other_rows, _) = short::check::<Scalar>(&program, &call(low)).unwrap();
-        assert_eq!((outcome, rows), (other_outcome, other_rows));
+        let (bn254, bls12) = (prepared::<Fr>(&program, low), prepared::<Scalar>(&program, low));
+        assert_eq!(bn254.execution, bls12.execution);
+        assert_eq!(short::check(&program, bn254).unwrap().0, short::check(&program, bls12).unwrap().0);
     }
     let plan = Arc::new(Plan::new(program.execute(&call(5)).unwrap().trace.iter()));
     let shape = shape(&Whole::shape(&program, &plan)).unwrap();
@@ -437,8 +516,8 @@ fn keys_round_trip() {
 /// What the page on L1 says of the rows of the public input, over both fields, and every bit of it forced.
 #[test]
 fn the_public_input_costs_what_the_page_says() {
-    let fixed = Elements { pre_root: Some(0), post_root: Some(0), calldata: None, env: None, outcome: None };
-    let free = Elements { pre_root: None, post_root: None, calldata: None, env: None, outcome: None };
+    let fixed = Elements { pre_root: Some(0), post_root: Some(0), account: Some(0), calls: None, outcomes: None };
+    let free = Elements { pre_root: None, post_root: None, account: None, calls: None, outcomes: None };
     let page = include_str!("../../docs/l1.md");
     let rows = [fixed, free].map(|fixed| {
         let rows = input_rows::<Scalar>(&fixed);

@@ -17,8 +17,9 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::prover::{Expected, ProveOptions, prove, verify};
 use zvm_backend_circuit::region::Region;
+use zvm_backend_circuit::replay::Cut;
 use zvm_backend_circuit::schedule::{Schedule, Segment};
-use zvm_backend_circuit::statement;
+use zvm_backend_circuit::trace::Chosen;
 use zvm_ir::{EmptyState, Word, interp};
 
 /// A permutation's rows, nearly.
@@ -114,6 +115,7 @@ fn a_step_of_too_many_hashes_is_refused() {
     let hash = hash_regions(&program)[0];
     let plan = Arc::new(Plan::new(std::iter::repeat_n(hash, 24)));
     let schedule = Schedule { segments: vec![Segment { plan, steps: 1 }] };
+    let prepared = program.prepare(&[call([Word::MAX, Word::from(1)])], &EmptyState).unwrap();
     let mut progress = |_| ControlFlow::Continue(());
     let options = ProveOptions {
         kind: Kind::Recursive,
@@ -122,7 +124,7 @@ fn a_step_of_too_many_hashes_is_refused() {
         keep: None,
         progress: &mut progress,
     };
-    let error = prove(&program, &schedule, &call([Word::MAX, Word::from(1)]), options).map(drop).unwrap_err();
+    let error = prove(&program, &schedule, prepared, options).map(drop).unwrap_err();
     assert!(matches!(error, CircuitError::StepSize(rows) if rows > 1 << 21), "{error}");
 }
 
@@ -131,13 +133,19 @@ fn no_value_of_a_hash_slot_is_free() {
     let program = program(CHAIN);
     let hash = hash_regions(&program)[0];
     let call = call([Word::MAX / Word::from(5), Word::from(1)]);
-    let execution = program.execute(&call).unwrap();
-    let before: Vec<Region> = execution.trace.iter().take_while(|&region| region != hash).collect();
-    let z = run_slots(&program, before, &call, statement::initial_state::<Fr>(&program, &call)).unwrap().0;
+    let prepared = program.prepare::<Fr>(&[call], &EmptyState).unwrap();
+    let prepared = prepared.cut(&program, Cut::Runs(100), &program.commitment(), 1).unwrap();
+    let before: Vec<Region> = prepared.trace.iter().take_while(|&region| region != hash).collect();
+    let mut feed = prepared.feed(0);
+    let z = run_slots(&program, before, &mut feed, &prepared.initial_state(&program).unwrap()).unwrap().0;
     let mut cs = CheckCs::<Fr>::recording();
-    let state = allocate_state(&mut cs, &z).unwrap();
+    let state = allocate_state(&mut cs, &program, &z).unwrap();
     let given = cs.aux_count();
-    let after = lower::slot(&mut cs.namespace(|| "slot"), &program, hash, &state, Some(&call)).unwrap();
+    let mut chosen = Chosen::default();
+    let mut slot = cs.namespace(|| "slot");
+    let after = lower::slot(&mut slot, &program, hash, &state, Some(&mut feed), &mut chosen).unwrap();
+    drop(slot);
+    assert!(chosen.elements.is_empty() && chosen.ages.is_empty(), "a hash leaves nothing to the prover");
     for (index, lc) in after.into_elements().into_iter().enumerate() {
         let value = lc.value().unwrap();
         cs.enforce(
@@ -178,18 +186,19 @@ fn a_proof_of_a_hash_says_that_hash() {
         keep: None,
         progress: &mut progress,
     };
-    let proved = prove(&program, &schedule, &call, options).unwrap();
+    let prepared = program.prepare(&[call], &EmptyState).unwrap();
+    let proved = prove(&program, &schedule, prepared, options).unwrap();
     assert_eq!(proved.facts.steps, 2);
     let bytes = proved.file.encode();
     let (statement, file) = verify(&bytes, &program, &Expected::default(), None).unwrap();
     assert_eq!(statement, proved.statement);
-    assert_eq!(file.outcome, execution.outcome);
+    assert_eq!(file.outcomes, execution.outcomes);
     // Another digest, another preimage, one hash less.
     type Change = fn(&mut zvm_backend_circuit::artifact::ProofFile);
     let changes: [Change; 4] = [
-        |file| file.outcome.data[31] ^= 1,
-        |file| file.call.calldata[0] ^= 1,
-        |file| file.call.calldata[63] = 1,
+        |file| file.outcomes[0].data[31] ^= 1,
+        |file| file.calls[0].calldata[0] ^= 1,
+        |file| file.calls[0].calldata[63] = 1,
         |file| file.segments[0].steps = 1,
     ];
     for (index, change) in changes.iter().enumerate() {

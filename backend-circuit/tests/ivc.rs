@@ -1,5 +1,7 @@
 //! Fold, prove, verify, and refuse every change to what was proved.
 
+mod batches;
+
 use core::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::prover::{Expected, Progress, ProveOptions, Proved, VerifyError, prove, verify};
 use zvm_backend_circuit::schedule::Schedule;
-use zvm_ir::{Env, Halt, Outcome, Word};
+use zvm_ir::{EmptyState, Env, Halt, Log, Outcome, Word};
 
 /// A loop that sums and compares, with an early exit, so that the state has registers of one and two limbs.
 const PROGRAM: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u8 = iconst \
@@ -38,10 +40,10 @@ fn proved(program: &Arc<Program>, plan: Plan, kind: Kind) -> Proved {
         seen += 1;
         ControlFlow::Continue(())
     };
-    let trace = program.execute(&call).unwrap().trace;
-    let schedule = Schedule::single(plan, &trace, 100).unwrap();
+    let prepared = program.prepare(&[call], &EmptyState).unwrap();
+    let schedule = Schedule::single(plan, &prepared.trace, 100).unwrap();
     let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep: None, progress: &mut progress };
-    let proved = prove(program, &schedule, &call, options).unwrap();
+    let proved = prove(program, &schedule, prepared, options).unwrap();
     assert!(seen > proved.facts.steps);
     proved
 }
@@ -66,7 +68,7 @@ fn a_recursive_proof_says_what_happened_and_nothing_else() {
     assert_eq!(statement, proved.statement);
     let caller = Word::from_be_slice(&[0xca; 20]);
     let sum = (0..5).fold(caller, |sum, _| sum.wrapping_add(Word::MAX - Word::from(250)));
-    assert_eq!(file.outcome, Outcome::halted(Halt::Return, sum.to_be_bytes::<32>().to_vec()));
+    assert_eq!(file.outcomes, [Outcome::halted(Halt::Return, sum.to_be_bytes::<32>().to_vec())]);
 
     let none = Expected::default();
     let alter = |what: &str, change: &dyn Fn(&mut ProofFile)| {
@@ -75,13 +77,23 @@ fn a_recursive_proof_says_what_happened_and_nothing_else() {
         let error = refuse(what, &program, &file.encode(), &none);
         assert!(matches!(error, VerifyError::Proof(_) | VerifyError::State(_)), "{what}: {error}");
     };
-    alter("other calldata", &|file| file.call.calldata[31] ^= 1);
-    alter("longer calldata", &|file| file.call.calldata.push(0));
-    alter("another caller", &|file| file.call.env.caller[0] ^= 1);
-    alter("an environment field that nobody reads", &|file| file.call.env.gaslimit += Word::from(1));
-    alter("another outcome", &|file| file.outcome.data[31] ^= 1);
-    alter("a shorter outcome", &|file| file.outcome.data.truncate(31));
-    alter("another kind of halt", &|file| file.outcome.halt = Halt::Revert);
+    alter("other calldata", &|file| file.calls[0].calldata[31] ^= 1);
+    alter("longer calldata", &|file| file.calls[0].calldata.push(0));
+    alter("another caller", &|file| file.calls[0].env.caller[0] ^= 1);
+    alter("an environment field that nobody reads", &|file| file.calls[0].env.gaslimit += Word::from(1));
+    alter("another outcome", &|file| file.outcomes[0].data[31] ^= 1);
+    alter("a shorter outcome", &|file| file.outcomes[0].data.truncate(31));
+    alter("another kind of halt", &|file| file.outcomes[0].halt = Halt::Revert);
+    alter("the call twice", &|file| {
+        file.calls.push(file.calls[0].clone());
+        file.outcomes.push(file.outcomes[0].clone());
+    });
+    alter("a log", &|file| {
+        file.outcomes[0].logs.push(Log { address: [1; 20], topics: vec![], data: vec![] });
+    });
+    alter("a state before", &|file| file.roots[0] = Word::from(1));
+    alter("a state after", &|file| file.roots[1] = Word::from(1));
+    alter("advice", &|file| file.advice = Word::from(1));
     alter("one step less", &|file| file.segments[0].steps -= 1);
     alter("one step more", &|file| file.segments[0].steps += 1);
     alter("a plan with a slot more", &|file| file.segments[0].plan[1].1 += 1);
@@ -116,10 +128,13 @@ fn a_recursive_proof_says_what_happened_and_nothing_else() {
 
     // What the caller expects is compared.
     let good = Expected {
-        calldata: Some(proved.file.call.calldata.clone()),
+        calldata: Some(proved.file.calls[0].calldata.clone()),
         env: Some(Env::default()),
         halt: Some(Halt::Return),
-        data: Some(proved.file.outcome.data.clone()),
+        data: Some(proved.file.outcomes[0].data.clone()),
+        calls: Some(proved.file.calls.clone()),
+        pre_root: Some(Word::ZERO),
+        post_root: Some(Word::ZERO),
         steps: Some(3),
     };
     verify(&bytes, &program, &good, cache()).unwrap();
@@ -128,16 +143,59 @@ fn a_recursive_proof_says_what_happened_and_nothing_else() {
         Expected { env: Some(Env { number: Word::from(2), ..Env::default() }), ..Expected::default() },
         Expected { halt: Some(Halt::Trap), ..Expected::default() },
         Expected { data: Some(vec![1]), ..Expected::default() },
+        Expected { calls: Some(vec![]), ..Expected::default() },
+        Expected { calls: Some([&proved.file.calls[..], &proved.file.calls[..]].concat()), ..Expected::default() },
+        Expected { pre_root: Some(Word::from(1)), ..Expected::default() },
+        Expected { post_root: Some(Word::from(1)), ..Expected::default() },
         Expected { steps: Some(4), ..Expected::default() },
     ] {
         assert!(matches!(refuse("another expectation", &program, &bytes, &wrong), VerifyError::Unexpected(_)));
     }
 }
 
+/// A batch of calls with a state, from proving to verifying: roots, advice, calls and outcomes are what they were.
+#[test]
+fn a_batch_with_a_state_is_proved_and_nothing_else() {
+    let (program, calls, pre) = batches::counter();
+    let program = Arc::new(program);
+    let prepared = program.prepare(&calls, &pre).unwrap();
+    let plan = Plan::from_trace(&program, &prepared.trace, 12_000, 20_000);
+    let schedule = Schedule::single(plan, &prepared.trace, 100).unwrap();
+    let mut progress = |_| ControlFlow::Continue(());
+    let kind = Kind::Recursive;
+    let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep: None, progress: &mut progress };
+    let proved = prove(&program, &schedule, prepared, options).unwrap();
+    let none = Expected::default();
+    let (statement, file) = verify(&proved.file.encode(), &program, &none, cache()).unwrap();
+    assert_eq!((&statement, &file), (&proved.statement, &proved.file));
+    assert_ne!(file.roots[0], file.roots[1]);
+    let alter = |what: &str, change: &dyn Fn(&mut ProofFile)| {
+        let mut file = proved.file.clone();
+        change(&mut file);
+        assert_ne!(file, proved.file, "{what}: nothing was altered");
+        let error = refuse(what, &program, &file.encode(), &none);
+        assert!(matches!(error, VerifyError::Proof(_) | VerifyError::State(_)), "{what}: {error}");
+    };
+    alter("another root before", &|file| file.roots[0] = file.roots[1]);
+    alter("another root after", &|file| file.roots[1] = file.roots[0]);
+    alter("roots exchanged", &|file| file.roots.swap(0, 1));
+    alter("other advice", &|file| file.advice = Word::from(1));
+    alter("another account", &|file| file.calls.iter_mut().for_each(|call| call.env.address[0] ^= 1));
+    alter("a call less", &|file| drop((file.calls.pop(), file.outcomes.pop())));
+    alter("calls in another order", &|file| file.calls.swap(0, 2));
+    alter("outcomes in another order", &|file| file.outcomes.swap(0, 2));
+    alter("a log less", &|file| drop(file.outcomes[0].logs.pop()));
+    alter("another log", &|file| file.outcomes[2].logs[0].data[0] ^= 1);
+    alter("a call that returns", &|file| file.outcomes[1].halt = Halt::Return);
+}
+
 /// A proof that stops before the program halts proves nothing.
 #[test]
 fn an_unfinished_execution_has_no_outcome() {
-    use zvm_backend_circuit::nova::{Params, RecursiveProof};
+    use zvm_backend_circuit::field::to_u256;
+    use zvm_backend_circuit::nova::{Fr, Params, RecursiveProof};
+    use zvm_backend_circuit::replay::Cut;
+    use zvm_backend_circuit::schedule::Segment;
     use zvm_backend_circuit::statement::{StateError, Statement};
     use zvm_backend_circuit::step::StepCircuit;
 
@@ -145,18 +203,27 @@ fn an_unfinished_execution_has_no_outcome() {
     let regions: Vec<_> = program.regions().regions.keys().collect();
     let plan = Arc::new(Plan::new([regions[0], regions[1], regions[2]]));
     let call = Call { calldata: Word::from(3).to_be_bytes::<32>().to_vec(), ..Call::default() };
-    let outcome = program.execute(&call).unwrap().outcome;
-    let step = StepCircuit { program: program.clone(), plan: plan.clone(), call: Some(Arc::new(call.clone())) };
+    let step = StepCircuit::<Fr>::shape(&program, &plan);
+    let prepared = program.prepare(&[call], &EmptyState).unwrap();
+    let schedule = Schedule::single(Plan::clone(&plan), &prepared.trace, 100).unwrap();
+    assert!(schedule.steps() > 2);
+    // Challenges and advice are those of the two steps that there are.
+    let schedule = Schedule { segments: vec![Segment { steps: 2, ..schedule.segments[0].clone() }] };
+    let prepared = prepared.cut(&program, Cut::Plan(&plan), &schedule.digest(&program), 100).unwrap();
+    let first = prepared.initial_state(&program).unwrap();
+    let prepared = Arc::new(prepared);
     let params = Params::setup(&step).unwrap();
-    let statement = Statement::new(&program, &call, &outcome, 2);
-    let mut proof = RecursiveProof::start(&params, &step, &statement.initial_state(&program), Check::EachStep).unwrap();
-    proof.extend(&params, &step, Check::EachStep).unwrap();
-    let z = proof.verify(&params, 2, &statement.initial_state(&program)).unwrap();
-    assert_eq!(statement.check_final_state(&z), Err(StateError::Label));
+    let statement = Statement { steps: 2, ..prepared.statement(&program).unwrap() };
+    let mut proof = RecursiveProof::start(&params, &step.with_input(&prepared, 0), &first, Check::EachStep).unwrap();
+    proof.extend(&params, &step.with_input(&prepared, 1), Check::EachStep).unwrap();
+    let z = proof.verify(&params, 2, &first).unwrap();
+    assert_eq!(statement.check_final_state(&program, prepared.advice, &z), Err(StateError::Label));
     let file = ProofFile {
         kind: Kind::Recursive,
-        call,
-        outcome,
+        calls: prepared.execution.calls.clone(),
+        outcomes: prepared.execution.outcomes.clone(),
+        roots: [Word::ZERO; 2],
+        advice: to_u256(&prepared.advice),
         segments: vec![SegmentProof { plan: plan.to_numbers(), steps: 2, proof: proof.to_bytes().unwrap() }],
     };
     let error = refuse("an unfinished execution", &program, &file.encode(), &Expected::default());
@@ -178,7 +245,7 @@ fn a_compressed_proof_verifies() {
     assert!(bytes.len() < 100_000, "{} bytes", bytes.len());
     verify(&bytes, &program, &Expected::default(), cache()).unwrap();
     let mut file = proved.file.clone();
-    file.outcome.data[0] ^= 1;
+    file.outcomes[0].data[0] ^= 1;
     refuse("another outcome", &program, &file.encode(), &Expected::default());
     let mut file = proved.file;
     let proof = &mut file.segments[0].proof;
@@ -202,11 +269,11 @@ fn prove_phases(
 ) -> Result<Proved, CircuitError> {
     let calldata = Word::from(first).to_be_bytes::<32>().to_vec();
     let call = Call { calldata, ..Call::default() };
-    let trace = program.execute(&call).unwrap().trace;
+    let prepared = program.prepare(&[call], &EmptyState).unwrap();
     let regions: Vec<_> = program.regions().regions.keys().collect();
     let [entry, sum, mix, halt] = regions[..] else { panic!("four regions are expected, not {}", regions.len()) };
     let plans = [(Plan::new([entry, sum, sum]), 1 + first + 1), (Plan::new([mix, mix, halt]), u64::MAX)];
-    let schedule = Schedule::chain(&plans, &trace, 100).unwrap();
+    let schedule = Schedule::chain(&plans, &prepared.trace, 100).unwrap();
     assert_eq!(schedule.segments.len(), 2);
     let mut folded = 0;
     let mut progress = |at| {
@@ -217,7 +284,7 @@ fn prove_phases(
     };
     let kind = Kind::Recursive;
     let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep, progress: &mut progress };
-    prove(program, &schedule, &call, options)
+    prove(program, &schedule, prepared, options)
 }
 
 #[test]
@@ -293,10 +360,10 @@ fn a_proof_goes_on_from_its_checkpoint() {
 fn a_checkpoint_is_gone_on_with_as_another_kind_of_proof() {
     let program = program(PROGRAM);
     let call = Call { calldata: (Word::MAX - Word::from(250)).to_be_bytes::<32>().to_vec(), ..Call::default() };
-    let trace = program.execute(&call).unwrap().trace;
+    let prepared = program.prepare(&[call], &EmptyState).unwrap();
     let regions: Vec<_> = program.regions().regions.keys().collect();
     let plan = Plan::new([regions[0], regions[1], regions[1], regions[2]]);
-    let schedule = Schedule::single(plan, &trace, 100).unwrap();
+    let schedule = Schedule::single(plan, &prepared.trace, 100).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let prove = |kind, resume, stop_after| {
         let mut progress = |at| match at {
@@ -305,7 +372,7 @@ fn a_checkpoint_is_gone_on_with_as_another_kind_of_proof() {
         };
         let keep = Some(Keep { directory: folder.path(), every: 1, resume });
         let options = ProveOptions { kind, cache: cache(), check: Check::EachStep, keep, progress: &mut progress };
-        prove(&program, &schedule, &call, options)
+        prove(&program, &schedule, prepared.clone(), options)
     };
     assert!(matches!(prove(Kind::Compressed, false, 1), Err(CircuitError::Interrupted)));
     let proved = prove(Kind::Recursive, true, u64::MAX).unwrap();

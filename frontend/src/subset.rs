@@ -150,12 +150,16 @@ use Fork::{Amsterdam, Byzantium, Cancun, Frontier, Homestead, Istanbul, London, 
 use Lowering::{Codecopy, Ins, None as Nothing, Swapped};
 use Status::{Full, Rejected, Restricted};
 
-const MEMORY: Status = Restricted("the memory it touches must become SSA values");
-const STATE: Status = Rejected("the circuit has no state yet");
-const LOG: Status = Rejected("the circuit has no logs yet");
+const COPY: Status = Restricted("of calldata or memory, or of data of constant length from a constant place");
+const DATA: Status = Restricted("the length must be constant, at most 2,048 bytes");
+const SIZE: Status = Rejected("the size of memory is not part of the statement");
+const STORAGE: Status = Restricted(
+    "the slot must be a number below 2^64, a hash of words that is used as nothing else, or a constant whose meaning is known",
+);
+const TRANSIENT: Status = Rejected("the circuit has no transient storage");
 const CALL: Status = Rejected("the circuit runs one account");
 const ACCOUNT: Status = Rejected("accounts other than the executing one are not part of the statement");
-const HASH: Status = Restricted("the memory it reads must become SSA values, whole words and at most 33");
+const HASH: Status = Restricted("the length must be constant, in whole words and at most 33");
 const CHAIN: Status = Rejected("the history of the chain is not part of the statement");
 const GAS: Status = Restricted("only as the gas operand of a call: an outcome that depends on gas is not one outcome");
 
@@ -200,9 +204,9 @@ const ROWS: &[Row] = &[
     row(0x34, Frontier, Ins(Ir::Callvalue), Full),
     row(0x35, Frontier, Ins(Ir::Calldataload), Restricted("the offset must be constant")),
     row(0x36, Frontier, Ins(Ir::Calldatasize), Full),
-    row(0x37, Frontier, Ins(Ir::Calldatacopy), MEMORY),
+    row(0x37, Frontier, Ins(Ir::Calldatacopy), COPY),
     row(0x38, Frontier, Nothing, Full),
-    row(0x39, Frontier, Codecopy, MEMORY),
+    row(0x39, Frontier, Codecopy, COPY),
     row(0x3a, Frontier, Ins(Ir::Gasprice), Full),
     row(0x3b, Frontier, Ins(Ir::Extcodesize), ACCOUNT),
     row(0x3c, Frontier, Ins(Ir::Extcodecopy), ACCOUNT),
@@ -228,37 +232,37 @@ const ROWS: &[Row] = &[
         proof: Rejected("the slot number is not part of the environment"),
     },
     row(0x50, Frontier, Nothing, Full),
-    row(0x51, Frontier, Ins(Ir::Mload), MEMORY),
-    row(0x52, Frontier, Ins(Ir::Mstore), MEMORY),
-    row(0x53, Frontier, Ins(Ir::Mstore8), MEMORY),
-    row(0x54, Frontier, Ins(Ir::Sload), STATE),
-    row(0x55, Frontier, Ins(Ir::Sstore), STATE),
+    row(0x51, Frontier, Ins(Ir::Mload), Full),
+    row(0x52, Frontier, Ins(Ir::Mstore), Full),
+    row(0x53, Frontier, Ins(Ir::Mstore8), Full),
+    row(0x54, Frontier, Ins(Ir::Sload), STORAGE),
+    row(0x55, Frontier, Ins(Ir::Sstore), STORAGE),
     row(0x56, Frontier, Nothing, Full),
     row(0x57, Frontier, Nothing, Full),
     row(0x58, Frontier, Nothing, Full),
-    row(0x59, Frontier, Ins(Ir::Msize), MEMORY),
+    row(0x59, Frontier, Ins(Ir::Msize), SIZE),
     Row { byte: 0x5a, since: Frontier, lowering: Ins(Ir::Gas), l1: GAS, proof: CALL },
     row(0x5b, Frontier, Nothing, Full),
-    row(0x5c, Cancun, Ins(Ir::Tload), STATE),
-    row(0x5d, Cancun, Ins(Ir::Tstore), STATE),
-    row(0x5e, Cancun, Ins(Ir::Mcopy), MEMORY),
+    row(0x5c, Cancun, Ins(Ir::Tload), TRANSIENT),
+    row(0x5d, Cancun, Ins(Ir::Tstore), TRANSIENT),
+    row(0x5e, Cancun, Ins(Ir::Mcopy), COPY),
     row(0x5f, Shanghai, Nothing, Full),
-    row(0xa0, Frontier, Ins(Ir::Log), LOG),
-    row(0xa1, Frontier, Ins(Ir::Log), LOG),
-    row(0xa2, Frontier, Ins(Ir::Log), LOG),
-    row(0xa3, Frontier, Ins(Ir::Log), LOG),
-    row(0xa4, Frontier, Ins(Ir::Log), LOG),
+    row(0xa0, Frontier, Ins(Ir::Log), DATA),
+    row(0xa1, Frontier, Ins(Ir::Log), DATA),
+    row(0xa2, Frontier, Ins(Ir::Log), DATA),
+    row(0xa3, Frontier, Ins(Ir::Log), DATA),
+    row(0xa4, Frontier, Ins(Ir::Log), DATA),
     row(0xe6, Amsterdam, Nothing, Full),
     row(0xe7, Amsterdam, Nothing, Full),
     row(0xe8, Amsterdam, Nothing, Full),
     row(0xf0, Frontier, Ins(Ir::EvmCreate), CALL),
     row(0xf1, Frontier, Ins(Ir::EvmCall), CALL),
     row(0xf2, Frontier, Ins(Ir::EvmCallcode), CALL),
-    row(0xf3, Frontier, Ins(Ir::Return), MEMORY),
+    row(0xf3, Frontier, Ins(Ir::Return), DATA),
     row(0xf4, Homestead, Ins(Ir::EvmDelegatecall), CALL),
     row(0xf5, Petersburg, Ins(Ir::EvmCreate2), CALL),
     row(0xfa, Byzantium, Ins(Ir::EvmStaticcall), CALL),
-    row(0xfd, Byzantium, Ins(Ir::Revert), MEMORY),
+    row(0xfd, Byzantium, Ins(Ir::Revert), DATA),
     row(0xfe, Frontier, Nothing, Full),
     row(0xff, Frontier, Ins(Ir::Selfdestruct), CALL),
 ];

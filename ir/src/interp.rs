@@ -23,10 +23,14 @@ use crate::memory::{Memory, MemoryLimit};
 use crate::opcode::Opcode;
 use crate::outcome::{Address, Halt, Log, Outcome};
 
-/// Sees each block as it is entered.
+/// Sees each block as it is entered, and each instruction whose meaning is more than its operands.
 pub trait Observer {
     /// `block` of `func` is about to run; its parameters have their values.
     fn enter(&mut self, func: Func, block: Block, values: &Values);
+
+    /// `inst` of `func` has run on these operands and given this result, if it has one. Called for instructions with effects
+    /// that neither end a block nor call, and for hashes, whose operands cannot be found again from the result.
+    fn ran(&mut self, _func: Func, _inst: Inst, _args: &[Word], _result: Option<Word>) {}
 }
 
 /// Sees nothing.
@@ -295,8 +299,12 @@ impl<'a> Machine<'a> {
             let ty = data.result().map(|value| function.ty(value));
             let word =
                 eval(data.opcode, data.imm, &args, ty).map_err(|error| InterpError::Eval { error, pc: data.pc })?;
+            if data.opcode == Opcode::KeccakWords {
+                observer.ran(frame.func, inst, &args, Some(word));
+            }
             return self.set_result(data, word).map(|()| None);
         }
+        let func = frame.func;
         match data.opcode {
             Opcode::Jump | Opcode::Brif => self.branch(function, inst, &args, observer)?,
             Opcode::Call => match data.imm {
@@ -305,8 +313,11 @@ impl<'a> Machine<'a> {
             },
             Opcode::Ret => self.ret(&args, data.pc)?,
             _ => match self.effect(data, &args, host)? {
-                Effect::Value(word) => self.set_result(data, word)?,
-                Effect::Done => {}
+                Effect::Value(word) => {
+                    observer.ran(func, inst, &args, Some(word));
+                    self.set_result(data, word)?;
+                }
+                Effect::Done => observer.ran(func, inst, &args, None),
                 Effect::Stop(event) => return Ok(Some(event)),
             },
         }

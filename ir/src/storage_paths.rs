@@ -26,6 +26,8 @@ pub struct StoragePaths {
     pub addressing: BTreeSet<(Func, Inst)>,
     /// All hashes.
     pub sites: BTreeSet<(Func, Inst)>,
+    /// The values that are places because a structured hash reaches them: its result, sums with an offset, choices, parameters.
+    pub places: BTreeSet<(Func, Value)>,
 }
 
 impl StoragePaths {
@@ -41,11 +43,12 @@ impl StoragePaths {
                 }
                 paths.sites.insert((func, inst));
                 let Some(result) = data.result() else { continue };
-                let seen = uses.follow(module, func, result);
+                let (seen, reached) = uses.follow(module, func, result);
                 if seen.addresses {
                     paths.addressing.insert((func, inst));
                     if !seen.escapes && data.opcode == Opcode::KeccakWords {
                         paths.structured.insert((func, inst));
+                        paths.places.extend(reached);
                     }
                 }
             }
@@ -89,8 +92,8 @@ impl Uses {
         uses
     }
 
-    /// Follows a value through everything that only passes it on.
-    fn follow(&self, module: &Module, func: Func, value: Value) -> Seen {
+    /// Follows a value through everything that only passes it on; the values that it reaches.
+    fn follow(&self, module: &Module, func: Func, value: Value) -> (Seen, BTreeSet<(Func, Value)>) {
         let mut seen = Seen::default();
         let mut done = BTreeSet::from([(func, value)]);
         let mut work = vec![(func, value)];
@@ -104,7 +107,7 @@ impl Uses {
                 }
             }
         }
-        seen
+        (seen, done)
     }
 
     /// The values that one use passes the value on to.

@@ -11,7 +11,7 @@ use zvm_backend_circuit::reference::{Cost, by_width};
 
 use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
-use super::{Answer, Calls, Failure, Program, json as shapes};
+use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
 
 /// Arguments of `circuit`.
 #[derive(Debug, Args)]
@@ -35,6 +35,9 @@ struct Export {
     program: Program,
     #[command(flatten)]
     calls: Calls,
+    /// The state before: JSON in the shape of the `prestateTracer`.
+    #[arg(long, value_name = "FILE")]
+    state: Option<String>,
     /// Where to write the constraints.
     #[arg(long, value_name = "FILE")]
     r1cs: PathBuf,
@@ -78,14 +81,14 @@ impl Export {
     fn run(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let [call] = &calls[..] else { return Err(Error::OneCall { found: calls.len() }.into()) };
+        let state = read_state(self.state.as_deref())?;
         let about = |error: Error| Failure::about(error, &input);
         let program = Loaded::load(&input).map_err(about)?;
         check_writable(&self.r1cs)?;
         check_writable(&self.wtns)?;
         let bar = Bar::new(output);
         bar.spin("constraints and witness");
-        let exported = artifact::export(&program, call, self.step, self.rows_per_step);
+        let exported = artifact::export(&program, &calls, &state, self.step, self.rows_per_step);
         bar.finish();
         let artifact::Exported { files, steps } = exported.map_err(about)?;
         write_file(&self.r1cs, &files.r1cs)?;

@@ -1,4 +1,4 @@
-//! `zvm prove`: a proof that a call has the outcome that running it gives.
+//! `zvm prove`: a proof that calls, one after the other, have the outcomes that running them gives.
 
 mod short;
 
@@ -8,16 +8,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use zvm::artifact::{self, Kind, Proved, Statement};
+use zvm::artifact::{self, Kind, ProofFile, Proved, Statement};
 use zvm::call::{Call, explain};
-use zvm::{Error, Input, Program as Loaded};
+use zvm::{Input, Program as Loaded};
 use zvm_ir::Outcome;
 
 use super::interrupt::Interrupts;
 use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
 use super::size::Size;
-use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes};
+use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes, read_state};
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
@@ -26,6 +26,9 @@ pub(crate) struct Prove {
     program: Program,
     #[command(flatten)]
     calls: Calls,
+    /// The state before: JSON in the shape of the `prestateTracer`.
+    #[arg(long, value_name = "FILE")]
+    state: Option<String>,
     /// The file to write.
     #[arg(long, short, value_name = "FILE", default_value = "proof.zvmp")]
     output: PathBuf,
@@ -68,7 +71,7 @@ impl Prove {
         }
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let [call] = &calls[..] else { return Err(Error::OneCall { found: calls.len() }.into()) };
+        let state = read_state(self.state.as_deref())?;
         let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
         // A file that cannot be written should not be found out after the proof.
         check_writable(&self.output)?;
@@ -87,7 +90,7 @@ impl Prove {
         });
         let limits = self.size.limits();
         let options = artifact::Options { kind, cache: cache.as_deref(), limits, keep, progress: &mut progress };
-        let proved = artifact::prove(&program, call, options);
+        let proved = artifact::prove(&program, &calls, &state, options);
         bar.finish();
         let proved = proved.map_err(|error| Failure::about(error, &input))?;
         let bytes = proved.file.encode();
@@ -95,14 +98,14 @@ impl Prove {
         if let Some(directory) = &self.checkpoint {
             artifact::discard_checkpoint(directory)?;
         }
-        let text = self.text(&proved, call, &input, bytes.len());
+        let text = self.text(&proved, &input, bytes.len());
         output.either(&text, || self.document(&proved))?;
         Ok(Answer::Yes)
     }
 
-    fn text(&self, proved: &Proved, call: &Call, input: &Input, len: usize) -> String {
+    fn text(&self, proved: &Proved, input: &Input, len: usize) -> String {
         let facts = &proved.facts;
-        let mut out = outcome_text(&proved.file.outcome, call, input);
+        let mut out = outcomes_text(&proved.file, input);
         out += &statement_text(&proved.statement);
         let _ = writeln!(
             out,
@@ -145,13 +148,30 @@ impl Prove {
             "cpu_seconds": facts.cpu_seconds,
             "peak_memory_bytes": shapes::number(facts.peak_memory_bytes),
             "statement": statement_json(&proved.statement),
-            "outcome": shapes::outcome(&proved.file.outcome),
+            "outcome": proved.file.outcomes.last().map(shapes::outcome),
+            "outcomes": proved.file.outcomes.iter().map(shapes::outcome).collect::<Vec<_>>(),
         })
     }
 }
 
+/// The most calls whose outcomes are shown one by one.
+const SHOWN: usize = 10;
+
+/// What the calls of a proof did, for people.
+pub(super) fn outcomes_text(file: &ProofFile, input: &Input) -> String {
+    let mut out = String::new();
+    for (call, outcome) in file.calls.iter().zip(&file.outcomes).take(SHOWN) {
+        let call = Call { calldata: call.calldata.clone(), env: call.env.clone() };
+        out += &outcome_text(outcome, &call, input);
+    }
+    if file.calls.len() > SHOWN {
+        let _ = writeln!(out, "…         {} calls more", file.calls.len() - SHOWN);
+    }
+    out
+}
+
 /// What a call did, for people.
-pub(super) fn outcome_text(outcome: &Outcome, call: &Call, input: &Input) -> String {
+fn outcome_text(outcome: &Outcome, call: &Call, input: &Input) -> String {
     let mut out = String::new();
     let abi = contract(input).and_then(|contract| contract.abi.as_ref());
     let meaning = explain(outcome, &call.calldata, abi).map(|text| format!("  {text}")).unwrap_or_default();
@@ -173,7 +193,7 @@ pub(super) fn statement_text(statement: &Statement) -> String {
 /// The statement as JSON.
 pub(super) fn statement_json(statement: &Statement) -> Value {
     let field = |(name, value): (&str, String)| match name {
-        "steps" => (name.to_owned(), shapes::number(value.parse().unwrap_or_default())),
+        "steps" | "calls" => (name.to_owned(), shapes::number(value.parse().unwrap_or_default())),
         _ => (name.to_owned(), Value::from(value)),
     };
     Value::Object(statement.fields().into_iter().map(field).collect())

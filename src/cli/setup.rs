@@ -17,7 +17,7 @@ use zvm_backend_circuit::prover::TARGET_ROWS;
 
 use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
-use super::{Answer, Calls, Failure, Program, json as shapes};
+use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
 
 /// What is said of keys that were made here.
 pub(super) const INSECURE: &str = "these keys were made on one machine: whoever made them can prove anything. Use them for \
@@ -28,14 +28,20 @@ pub(super) const INSECURE: &str = "these keys were made on one machine: whoever 
 pub(crate) struct Setup {
     #[command(flatten)]
     program: Program,
-    /// Calls that the circuit has room for; others that take the same way have room too.
+    /// Calls that the circuit has room for, one after the other in one proof; others that take the same way have room too.
     #[command(flatten)]
     calls: Calls,
+    /// The circuit has room for each of the calls by itself instead.
+    #[arg(long, requires = "calls")]
+    each: bool,
+    /// The state before: JSON in the shape of the `prestateTracer`.
+    #[arg(long, value_name = "FILE")]
+    state: Option<String>,
     /// Without calls: how many rows the circuit should have, shared out as the loops of the program suggest.
     #[arg(long, value_name = "ROWS", default_value_t = TARGET_ROWS, conflicts_with_all = ["calldata", "sig", "calls"],
           value_parser = clap::value_parser!(u64).range(1..))]
     rows: u64,
-    /// Import the parameters of a ceremony (in bellman's encoding) instead of making insecure ones; the first call tries them.
+    /// Import the parameters of a ceremony (in bellman's encoding) instead of making insecure ones; the calls try them.
     #[arg(long, value_name = "FILE")]
     import: Option<PathBuf>,
     /// Only write the circuit as `.r1cs` over BLS12-381's scalar field, for a ceremony.
@@ -58,7 +64,9 @@ impl Setup {
         let none = calldata.is_none() && sig.is_none() && calls.is_none();
         // Imported parameters are tried on a call.
         let calls = if none && self.import.is_none() { Vec::new() } else { self.calls.read(&input)? };
-        let room = if calls.is_empty() { Room::Rows(self.rows) } else { Room::Calls(&calls) };
+        let state = read_state(self.state.as_deref())?;
+        let batches: Vec<&[_]> = if self.each { calls.chunks(1).collect() } else { vec![&calls] };
+        let room = if calls.is_empty() { Room::Rows(self.rows) } else { Room::Calls(&batches, &state) };
         let circuit = ShortCircuit::new(&program, room).map_err(about)?;
         if let Some(path) = &self.r1cs {
             let file = circuit.r1cs().map_err(about)?;
@@ -77,10 +85,10 @@ impl Setup {
         };
         let bar = Bar::new(output);
         bar.spin("keys");
-        let keys = match (&self.import, calls.first()) {
-            (Some(path), Some(call)) => {
+        let keys = match (&self.import, batches.first()) {
+            (Some(path), Some(calls)) => {
                 let parameters = read_file(&path.display().to_string())?;
-                circuit.import(&parameters, call, to)
+                circuit.import(&parameters, calls, &state, to)
             }
             _ => circuit.insecure_setup(to),
         };

@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use zvm::artifact::{self, Expected, Kind, Origin};
-use zvm::call::{self, Call};
+use zvm::artifact::{self, Expected, Kind, Origin, ProofFile};
+use zvm::call;
 use zvm::input::read_file;
 use zvm::{Error, Exit, Input, Program as Loaded};
+use zvm_backend_circuit::execute::Call as CircuitCall;
 use zvm_backend_circuit::short::source;
-use zvm_ir::{Env, Halt};
+use zvm_ir::{Halt, Word};
 
 use super::output::Output;
-use super::prove::{outcome_text, statement_json, statement_text};
+use super::prove::{outcomes_text, statement_json, statement_text};
 use super::setup::{INSECURE, origin_text};
-use super::{Answer, Cache, Calls, Failure, json as shapes};
+use super::{Answer, Cache, Calls, Failure, contract, json as shapes};
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct Verify {
     /// Which contract of the program's file.
     #[arg(long, value_name = "NAME")]
     contract: Option<String>,
-    /// What is expected of the call; fields that are not given may be anything.
+    /// What is expected of the calls; fields that are not given may be anything.
     #[command(flatten)]
     expected: Calls,
     /// The expected kind of halt.
@@ -36,6 +37,12 @@ pub(crate) struct Verify {
     /// The expected return or revert data in hex.
     #[arg(long, value_name = "HEX")]
     data: Option<String>,
+    /// The expected root of the state before.
+    #[arg(long, value_name = "ROOT")]
+    pre_root: Option<Word>,
+    /// The expected root of the state after.
+    #[arg(long, value_name = "ROOT")]
+    post_root: Option<Word>,
     /// The expected number of steps.
     #[arg(long, value_name = "COUNT")]
     steps: Option<u64>,
@@ -63,7 +70,7 @@ impl Verify {
         let input = Input::read(&self.program, self.contract.as_deref())?;
         let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
         let claimed = artifact::read_proof(&path, &bytes)?;
-        let expected = self.expected(&input, &claimed.call.env)?;
+        let expected = self.expected(&input, &claimed)?;
         let folder = self.cache.folder();
         let verified = if claimed.kind == Kind::Groth16 {
             let folder = folder.unwrap_or_else(artifact::default_cache);
@@ -88,16 +95,13 @@ impl Verify {
         };
         match verified {
             Ok((statement, file, keys, more)) => {
-                let call = Call { calldata: file.call.calldata, env: file.call.env };
-                let text = format!(
-                    "valid\n{}{}{keys}",
-                    outcome_text(&file.outcome, &call, &input),
-                    statement_text(&statement)
-                );
+                let text = format!("valid\n{}{}{keys}", outcomes_text(&file, &input), statement_text(&statement));
                 output.either(&text, || {
                     let mut document = json!({"valid": true, "reason": Value::Null,
-                        "statement": statement_json(&statement), "calldata": shapes::bytes(&call.calldata),
-                        "outcome": shapes::outcome(&file.outcome)});
+                        "statement": statement_json(&statement),
+                        "calldata": file.calls.last().map(|call| shapes::bytes(&call.calldata)),
+                        "outcome": file.outcomes.last().map(shapes::outcome),
+                        "outcomes": file.outcomes.iter().map(shapes::outcome).collect::<Vec<_>>()});
                     if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
                         document.extend(more);
                     }
@@ -117,20 +121,37 @@ impl Verify {
         }
     }
 
-    /// What the options say; the environment is that of the proof, with the fields that were given.
-    fn expected(&self, input: &Input, claimed: &Env) -> Result<Expected, Error> {
-        let mut env = claimed.clone();
-        self.expected.environment.apply(&mut env)?;
-        Ok(Expected {
-            calldata: self.expected.calldata(input)?,
-            env: Some(env),
+    /// What the options say. Environments are those of the proof, with the fields that were given: by options for every call, in a
+    /// list for each.
+    fn expected(&self, input: &Input, claimed: &ProofFile) -> Result<Expected, Error> {
+        let mut expected = Expected {
             halt: self.halt.map(|halt| match halt {
                 Halted::Return => Halt::Return,
                 Halted::Revert => Halt::Revert,
                 Halted::Trap => Halt::Trap,
             }),
             data: self.data.as_ref().map(|data| call::bytes("--data", data)).transpose()?,
+            pre_root: self.pre_root,
+            post_root: self.post_root,
             steps: self.steps,
-        })
+            calldata: self.expected.calldata(input)?,
+            ..Expected::default()
+        };
+        let mut calls = claimed.calls.clone();
+        for call in &mut calls {
+            self.expected.environment.apply(&mut call.env)?;
+        }
+        if let Some(path) = &self.expected.calls {
+            let abi = contract(input).and_then(|contract| contract.abi.as_ref());
+            let base = |at: usize| calls.get(at).map(|call| call.env.clone()).unwrap_or_default();
+            let list = call::parse_list_over(path, &read_file(path)?, &base, abi)?;
+            let call = |call::Call { calldata, env }| CircuitCall { calldata, env };
+            expected.calls = Some(list.into_iter().map(call).collect());
+        } else if let [only] = calls.as_slice() {
+            expected.env = Some(only.env.clone());
+        } else {
+            expected.calls = Some(calls);
+        }
+        Ok(expected)
     }
 }

@@ -14,7 +14,7 @@ use revm::primitives::Address;
 use serde_json::Value;
 use zvm::artifact::{self, Expected, Room, ShortCircuit, VerifiedShort};
 use zvm::l1::{self, Contracts};
-use zvm::{Call, Input, Program, Source as Given};
+use zvm::{Call, Input, Program, Source as Given, State};
 use zvm_backend_circuit::artifact::{KeyHeader, Origin};
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::field::to_u256;
@@ -66,12 +66,15 @@ struct Proved {
 
 fn prove(program: &Program, calls: &[Call]) -> Proved {
     let to = Source::Folder(folder());
-    let keys = ShortCircuit::new(program, Room::Calls(calls)).expect("provable").insecure_setup(to).expect("keys");
-    let proofs = calls
+    let state = State::default();
+    let each: Vec<&[Call]> = calls.chunks(1).collect();
+    let room = Room::Calls(&each, &state);
+    let keys = ShortCircuit::new(program, room).expect("provable").insecure_setup(to).expect("keys");
+    let proofs = each
         .iter()
-        .map(|call| {
+        .map(|calls| {
             let (proved, origin) =
-                artifact::prove_short(program, call, Source::File(&keys.path)).expect("a proof that verifies");
+                artifact::prove_short(program, calls, &state, Source::File(&keys.path)).expect("a proof that verifies");
             assert_eq!(origin, Origin::InsecureLocal);
             let bytes = proved.file.encode();
             artifact::verify_short("proof", &bytes, program, &Expected::default(), to).expect("valid")
@@ -87,30 +90,30 @@ fn divisions() -> &'static Proved {
         let (input, program) = fixed_point();
         let calls = [call(&input, "div", &["5", "0"]), call(&input, "div", &["6000000000000000000", "3"])];
         let proved = prove(&program, &calls);
-        let halts: Vec<Halt> = proved.proofs.iter().map(|proof| proof.file.outcome.halt).collect();
+        let halts: Vec<Halt> = proved.proofs.iter().map(|proof| proof.file.outcomes[0].halt).collect();
         assert_eq!(halts, [Halt::Revert, Halt::Return]);
         proved
     })
 }
 
-/// A transition that moves the root by the number that stands for its calldata: what a program with a state would do.
+/// A transition that moves the root by the number that stands for its calls: what a program with a state does.
 #[derive(Clone)]
 struct Moved(Option<Elements<Scalar>>);
 
 impl Moved {
-    fn by(pre_root: u64, calldata: u64) -> Self {
-        let [pre_root, calldata] = [pre_root, calldata].map(Scalar::from);
-        let post_root = pre_root + calldata;
-        Self(Some(Elements { pre_root, post_root, calldata, env: Scalar::from(4), outcome: Scalar::from(5) }))
+    fn by(pre_root: u64, calls: u64) -> Self {
+        let [pre_root, calls] = [pre_root, calls].map(Scalar::from);
+        let post_root = pre_root + calls;
+        Self(Some(Elements { pre_root, post_root, account: Scalar::from(4), calls, outcomes: Scalar::from(5) }))
     }
 }
 
 impl OneShot<Scalar> for Moved {
     fn synthesize<CS: ConstraintSystem<Scalar>>(&self, cs: &mut CS) -> Result<Lc<Scalar>, CircuitError> {
-        let [env, outcome] = [4, 5].map(|value| Some(Scalar::from(value)));
-        let fixed = Elements { pre_root: None, post_root: None, calldata: None, env, outcome };
+        let [account, outcomes] = [4, 5].map(|value| Some(Scalar::from(value)));
+        let fixed = Elements { pre_root: None, post_root: None, account, calls: None, outcomes };
         let public_input::Opened { elements, input } = public_input::open(cs, fixed, self.0.as_ref())?;
-        let moved = elements.pre_root.plus(&elements.calldata);
+        let moved = elements.pre_root.plus(&elements.calls);
         enforce_equal(cs, || "moved".into(), &moved, &elements.post_root);
         Ok(input)
     }
@@ -190,7 +193,8 @@ fn fibonacci_is_accepted_within_the_bar() {
     }
     let call = Call { calldata: Word::from(100).to_be_bytes_vec(), env: Env::default() };
     let proved = prove(&fibonacci(), &[call]);
-    let number = proved.proofs[0].file.outcome.data.iter().fold(0u128, |number, &byte| number << 8 | u128::from(byte));
+    let number =
+        proved.proofs[0].file.outcomes[0].data.iter().fold(0u128, |number, &byte| number << 8 | u128::from(byte));
     assert_eq!(number, 573_147_844_013_817_084_101);
     for fork in FORKS {
         let mut chain = Chain::new(fork);

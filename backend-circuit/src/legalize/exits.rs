@@ -4,27 +4,33 @@ use std::collections::BTreeMap;
 
 use zvm_ir::{Block, BlockCall, Function, Halt, Imm, Inst, InstData, Opcode, Pc, TrapCode, Type, Value, Word};
 
+use super::memory;
+use super::places::Places;
 use super::support::{Reason, Support, Unprovable, support};
 use super::{MAX_CALLDATA, MAX_HALT_WORDS, MAX_HASH_WORDS};
 
 /// Blocks that no proof may reach, with the instruction that is to blame.
 pub(super) type UnprovableBlocks = BTreeMap<Block, Unprovable>;
 
-/// Drops writes to memory. Whatever reads memory is unprovable, so no provable execution can tell.
-pub(super) fn drop_unseen_writes(func: &mut Function) {
-    for &block in &func.layout {
-        let insts = &func.insts;
-        func.blocks[block].insts.retain(|&inst| support(insts[inst].opcode) != Support::UnseenWrite);
-    }
+/// Whether writes to memory that have no circuit matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// They will be dropped if nothing sees them.
+    Unseen,
+    /// Something sees those that are left.
+    Seen,
 }
 
 /// Empties each block that runs into an instruction without a circuit; what came before it in the block has no effect.
-pub(super) fn cut_unprovable(func: &mut Function) -> UnprovableBlocks {
-    let mut found = UnprovableBlocks::new();
+pub(super) fn cut_unprovable(func: &mut Function, found: &mut UnprovableBlocks, writes: Writes) {
+    let places = Places::new(func);
     for &block in &func.layout {
+        if found.contains_key(&block) {
+            continue;
+        }
         let culprit = func.blocks[block].insts.iter().find_map(|&inst| {
             let data = &func.insts[inst];
-            let reason = reason(func, data)?;
+            let reason = places.refused(inst).or_else(|| reason(func, data, writes))?;
             Some(Unprovable { pc: data.pc, opcode: data.opcode, reason })
         });
         if let Some(culprit) = culprit {
@@ -44,14 +50,13 @@ pub(super) fn cut_unprovable(func: &mut Function) -> UnprovableBlocks {
             found.insert(block, first);
         }
     }
-    for (&block, exit) in &found {
+    for (&block, exit) in found.iter() {
         let placeholder = func.create_inst(instruction(Opcode::Trap, Imm::Trap(TrapCode::Invalid), exit.pc), &[]);
         func.blocks[block].insts = vec![placeholder];
     }
-    found
 }
 
-fn reason(func: &Function, data: &InstData) -> Option<Reason> {
+fn reason(func: &Function, data: &InstData, writes: Writes) -> Option<Reason> {
     let constant = |at: usize| data.args.get(at).and_then(|&value| func.constant(value));
     match support(data.opcode) {
         Support::Unprovable(reason) => Some(reason),
@@ -61,7 +66,7 @@ fn reason(func: &Function, data: &InstData) -> Option<Reason> {
             Some(_) => None,
         },
         Support::Control => match data.opcode {
-            Opcode::Return | Opcode::Revert => (constant(1) != Some(Word::ZERO)).then_some(Reason::Memory),
+            Opcode::Return | Opcode::Revert => memory::taken(func, data).is_none().then_some(Reason::ReturnSize),
             Opcode::ReturnWords | Opcode::RevertWords => {
                 (data.args.len() > MAX_HALT_WORDS).then_some(Reason::ReturnSize)
             }
@@ -70,7 +75,15 @@ fn reason(func: &Function, data: &InstData) -> Option<Reason> {
         Support::Gadget if data.opcode == Opcode::KeccakWords => {
             (data.args.len() > MAX_HASH_WORDS).then_some(Reason::HashSize)
         }
-        Support::Gadget | Support::Input | Support::UnseenWrite => None,
+        Support::Take => memory::taken(func, data).is_none().then_some(match data.opcode {
+            Opcode::Log => Reason::LogSize,
+            _ => Reason::HashSize,
+        }),
+        Support::Write => match data.opcode {
+            Opcode::Mstore8 => None,
+            _ => (writes == Writes::Seen).then_some(Reason::Copy),
+        },
+        Support::Gadget | Support::Input | Support::Access | Support::Log => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `isolate-hashes`: every hash of values that are not all constant stands alone in its block.
 //!
-//! A Keccak permutation has 92,160 rows, more than most programs. Alone in its block it is a region of its own
+//! Hashes that are only places in storage are left where they are: they are never computed. A Keccak permutation has 92,160 rows, more than most programs. Alone in its block it is a region of its own
 //! ([`crate::region`]), of which a plan has as many slots as it likes, whatever surrounds it.
 //!
 //! Requires: blocks that end in terminators. Ensures: a block with such a `keccak_words` holds it and a jump.
@@ -20,12 +20,17 @@
 use zvm_ir::{Block, BlockCall, Function, Imm, Inst, Opcode, Pc};
 
 use super::exits::instruction;
+use super::places::Places;
 
 /// Runs the pass.
-pub(super) fn isolate(func: &mut Function) {
+pub(super) fn isolate(func: &mut Function, places: &Places) {
     let mut work = func.layout.clone();
     while let Some(mut block) = work.pop() {
-        let Some(at) = func.blocks[block].insts.iter().position(|&inst| is_hash(func, inst)) else { continue };
+        let Some(at) =
+            func.blocks[block].insts.iter().position(|&inst| is_hash(func, inst) && places.position(inst).is_none())
+        else {
+            continue;
+        };
         let pc = func.insts[func.blocks[block].insts[at]].pc;
         if at > 0 {
             block = split(func, block, at, pc);

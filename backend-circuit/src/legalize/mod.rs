@@ -1,7 +1,7 @@
 //! `legalize`: a module becomes one function that the circuit can do, except at named exits.
 //!
-//! Does: inlines all calls; branches where a place in memory may be beyond the limit; turns what has no circuit into *unprovable* blocks; drops memory writes, which no provable
-//! execution can observe; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
+//! Does: inlines all calls; branches where a place in memory may be beyond the limit; turns what has no circuit into *unprovable* blocks; drops memory writes that no provable
+//! execution can observe, and makes all other accesses those of aligned words; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
 //! entry, once each; gives each hash a block of its own.
 //! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
@@ -10,7 +10,11 @@ mod bounds;
 mod exits;
 mod hashes;
 mod inline;
+mod logs;
+mod memory;
+mod places;
 mod prune;
+mod residues;
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,9 +23,14 @@ use cranelift_entity::{EntityRef, SecondaryMap};
 use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
 
 pub use inline::SHARED_ROWS;
+pub use memory::PLACE_BITS;
+pub use places::{Places, is_named, preimages};
 pub use support::{Reason, Support, Unprovable, support};
 
+use self::exits::{UnprovableBlocks, Writes};
 use crate::error::CircuitError;
+use crate::gadgets::limb_count;
+use crate::lower::Features;
 
 /// Calldata words beyond this many bytes are not opened.
 pub const MAX_CALLDATA: u32 = 8192;
@@ -45,6 +54,30 @@ pub struct Legalized {
     pub halt: Option<Block>,
     /// The blocks that no proof may reach.
     pub unprovable: BTreeMap<Block, Unprovable>,
+    /// What values mean as addresses of storage. None is refused any more.
+    pub places: Places,
+}
+
+impl Legalized {
+    /// How many field elements carry `value` between regions: one for a place, else as many as its type has limbs.
+    pub fn limb_count(&self, value: Value) -> usize {
+        if self.places.is_carried(value) { 1 } else { limb_count(u32::from(self.func.ty(value).bits())) }
+    }
+
+    /// What the function does besides computing.
+    pub fn features(&self) -> Features {
+        let mut features = Features::default();
+        for (_, inst) in self.func.insts_in_order() {
+            match self.func.insts[inst].opcode {
+                Opcode::Sload => features.storage = true,
+                Opcode::Sstore => (features.storage, features.storage_writes) = (true, true),
+                Opcode::LogWords => features.logs = true,
+                Opcode::Mload | Opcode::Mstore => features.memory = true,
+                _ => {}
+            }
+        }
+        features
+    }
 }
 
 /// Runs the pass. The module must have been verified.
@@ -61,20 +94,31 @@ pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
 /// As [`legalize`].
 pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, CircuitError> {
     let mut func = inline::run(module, MAX_INSTS, shared_rows)?;
+    memory::bound_places(&mut func);
     bounds::branch(&mut func);
     prune::order(&mut func);
-    exits::drop_unseen_writes(&mut func);
+    let mut unprovable = UnprovableBlocks::new();
+    memory::drop_unseen_writes(&mut func, &unprovable);
     prune::dead_values(&mut func, None);
-    let unprovable = exits::cut_unprovable(&mut func);
+    // What reads memory on the way to an exit keeps no write.
+    exits::cut_unprovable(&mut func, &mut unprovable, Writes::Unseen);
+    prune::order(&mut func);
+    memory::drop_unseen_writes(&mut func, &unprovable);
+    prune::dead_values(&mut func, None);
+    exits::cut_unprovable(&mut func, &mut unprovable, Writes::Seen);
+    prune::order(&mut func);
+    memory::lower(&mut func);
     prune::order(&mut func);
     let halt = exits::merge_halts(&mut func, &unprovable);
+    logs::mask(&mut func);
     prune::split_shared_exits(&mut func);
     prune::dead_values(&mut func, halt);
     hoist_inputs(&mut func);
     // A branch to an unprovable block passes nothing.
     func.retain_params(|block, _| !unprovable.contains_key(&block));
     prune::dead_values(&mut func, halt);
-    hashes::isolate(&mut func);
+    let places = Places::new(&func);
+    hashes::isolate(&mut func, &places);
     prune::order(&mut func);
     Ok(renumber(&func, halt, &unprovable))
 }
@@ -84,8 +128,10 @@ fn renumber(func: &Function, halt: Option<Block>, unprovable: &BTreeMap<Block, U
     for (at, &block) in func.layout.iter().enumerate() {
         numbers[block] = Some(Block::new(at));
     }
+    let func = func.compact();
     Legalized {
-        func: func.compact(),
+        places: Places::new(&func),
+        func,
         halt: halt.and_then(|block| numbers[block]),
         unprovable: unprovable.iter().filter_map(|(&block, &exit)| Some((numbers[block]?, exit))).collect(),
     }
@@ -168,20 +214,25 @@ mod tests {
     #[test]
     fn instructions_without_a_circuit_become_exits() {
         for (line, reason) in [
-            ("v9: u256 = sload v1", Reason::Storage),
-            ("sstore v1, v1", Reason::Storage),
+            ("v3: u256 = keccak_words v1, v1\n log_words 32, v3\n v9: u256 = sload v3", Reason::Place),
+            ("v3: u256 = keccak_words v1, v1\n log_words 32, v3\n sstore v3, v1", Reason::Place),
+            ("v3: u256 = iconst 0x10000000000000000\n v9: u256 = sload v3", Reason::ConstantSlot),
+            ("v3: u256 = iconst 0x10000000000000000\n sstore v3, v1", Reason::ConstantSlot),
             ("v9: u256 = tload v1", Reason::Transient),
-            ("v9: u256 = mload v1", Reason::Memory),
+            ("tstore v1, v1", Reason::Transient),
+            ("v9: u256 = gas", Reason::Gas),
             ("v9: u64 = msize", Reason::Memory),
-            ("v9: u256 = keccak256 v1, v1", Reason::Memory),
+            ("v9: u256 = keccak256 v1, v1", Reason::HashSize),
+            ("mcopy v0, v0, v1 @0042\n v9: u256 = mload v0", Reason::Copy),
+            ("v3: u6 = iconst 33\n v9: u256 = keccak256 v1, v3", Reason::HashSize),
             (&format!("v9: u256 = keccak_words {}", ["v1"; 34].join(", ")), Reason::HashSize),
             ("v9: u256 = calldataload v1", Reason::CalldataOffset),
             ("v9: u256 = calldataload v2", Reason::CalldataRange),
             ("v9: u64 = returndatasize", Reason::ReturnData),
             ("v9: u256 = balance v1", Reason::ChainState),
-            ("log v1, v1", Reason::Log),
+            ("log v1, v1", Reason::LogSize),
         ] {
-            let used = if line.starts_with("v9") { "return_words 32, v9" } else { "stop" };
+            let used = if line.contains("v9") { "return_words 32, v9" } else { "stop" };
             let out = main(&format!(
                 "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = iconst 0xffffffff\n {line} @0042\n {used}\n"
             ));

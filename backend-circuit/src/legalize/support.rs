@@ -9,12 +9,18 @@ use zvm_ir::{Opcode, Pc};
 pub enum Support {
     /// A gadget computes the result from the operands.
     Gadget,
+    /// An access to storage or memory, which the trace argument proves.
+    Access,
+    /// A log of known words, hashed into the outcome.
+    Log,
     /// A value fixed during the execution, opened from a digest of the statement at the entry.
     Input,
     /// A block's end that becomes edges between blocks.
     Control,
-    /// A write to memory. No provable execution reads memory, so the write cannot be seen and is dropped.
-    UnseenWrite,
+    /// Takes bytes out of memory: words, if they are a constant number.
+    Take,
+    /// A write to memory that legalisation drops or makes one of words.
+    Write,
     /// No circuit: an execution that reaches it cannot be proved.
     Unprovable(Reason),
 }
@@ -22,19 +28,23 @@ pub enum Support {
 /// Why an execution that reaches an instruction cannot be proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// Persistent storage.
-    Storage,
+    /// A storage slot whose number is made in a way that does not say which place it is.
+    Place,
+    /// A constant storage slot that may be the hash of anything.
+    ConstantSlot,
     /// Transient storage.
     Transient,
-    /// A log entry.
-    Log,
+    /// A log whose data have no constant length, or a large one.
+    LogSize,
+    /// A copy of bytes that was not turned into stores of words.
+    Copy,
     /// Another account's code runs, or an account is created or destroyed.
     ForeignCall,
-    /// Memory that was not promoted to values.
+    /// The size of memory.
     Memory,
     /// Memory beyond the limit, which no execution can pay for.
     MemoryLimit,
-    /// A Keccak hash of more than [`super::MAX_HASH_WORDS`] words.
+    /// A Keccak hash of bytes whose number is not constant, or not of words, or of more than [`super::MAX_HASH_WORDS`] words.
     HashSize,
     /// The offset in the calldata depends on input.
     CalldataOffset,
@@ -50,7 +60,7 @@ pub enum Reason {
     Recursion,
     /// A function whose body, copied into its callers, exceeds [`super::MAX_INSTS`].
     CodeSize,
-    /// More than [`super::MAX_HALT_WORDS`] words of return data.
+    /// Return data whose length is not constant, or of more than [`super::MAX_HALT_WORDS`] words.
     ReturnSize,
 }
 
@@ -58,11 +68,13 @@ impl Reason {
     /// The reason for people, after "because the circuit has no …".
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Storage => "persistent storage",
+            Self::Place => "storage slots that are neither numbers nor structured hashes",
+            Self::ConstantSlot => "constant storage slots whose meaning is unknown",
             Self::Transient => "transient storage",
-            Self::Log => "log entries",
+            Self::LogSize => "logs of this length",
+            Self::Copy => "copies of bytes of unknown length",
             Self::ForeignCall => "calls to other accounts",
-            Self::Memory => "memory that could not be turned into values",
+            Self::Memory => "size of memory",
             Self::MemoryLimit => "memory this far from the start",
             Self::HashSize => "hashes of this length",
             Self::CalldataOffset => "calldata offsets that depend on input",
@@ -167,13 +179,14 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Revert
         | Op::RevertWords
         | Op::Trap => Support::Control,
-        Op::Mstore | Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::UnseenWrite,
-        Op::Mload | Op::Msize | Op::Keccak256 => Support::Unprovable(Reason::Memory),
+        Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::Write,
+        Op::Keccak256 | Op::Log => Support::Take,
+        Op::Msize => Support::Unprovable(Reason::Memory),
         // One that some places pass has become a branch around it.
         Op::Bound => Support::Unprovable(Reason::MemoryLimit),
-        Op::Sload | Op::Sstore => Support::Unprovable(Reason::Storage),
+        Op::Sload | Op::Sstore | Op::Mload | Op::Mstore => Support::Access,
         Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
-        Op::Log | Op::LogWords => Support::Unprovable(Reason::Log),
+        Op::LogWords => Support::Log,
         Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
         Op::EvmCall
         | Op::EvmCallcode

@@ -24,68 +24,35 @@
 //! when the circuit is made: the gadgets leave no choice. So for a value `x` that is `k` in an idle slot,
 //! `active · x = x − k · (1 − active)` costs no row.
 
+mod access;
+mod calls;
+mod places;
+mod state;
 mod transfer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::{Block, BlockCall, Inst, Opcode, Pc, Value, Word as U256, eval};
 
+pub(crate) use calls::next_call;
+pub use state::{Element, Features, Layout, State};
+
 use crate::error::CircuitError;
-use crate::execute::Call;
 use crate::gadgets::{Arms, Lc, Limb, Word, arith, enforce, enforce_boolean, lower_pure, select};
 use crate::legalize::{Support, support};
 use crate::program::Program;
-use crate::region::{DONE, Region, Target};
+use crate::region::{Region, Target};
 use crate::registers::{Register, Source, source};
+use crate::replay::Feed;
+use crate::trace::{Chosen, slots};
 
-/// The state between slots.
-#[derive(Clone, Debug)]
-pub struct State<F: PrimeField> {
-    /// The digest of the calldata; never changes.
-    pub calldata: Lc<F>,
-    /// The digest of the environment; never changes.
-    pub env: Lc<F>,
-    /// The root of the state tree.
-    pub root: Lc<F>,
-    /// The digest of the outcome; zero until the program halts.
-    pub outcome: Lc<F>,
-    /// The label of the region to run next.
-    pub label: Lc<F>,
-    /// The registers.
-    pub registers: Vec<Lc<F>>,
-}
+/// The place of the label in the state of every program.
+pub const LABEL: usize = 2;
 
-/// The number of elements of the state before the registers.
-pub const STATE_HEAD: usize = 5;
-/// The place of the label in the state.
-pub const LABEL: usize = 4;
-
-impl<F: PrimeField> State<F> {
-    /// The state in the order of the step's input and output; `None` if there are too few elements.
-    pub fn from_elements(elements: Vec<Lc<F>>) -> Option<Self> {
-        let mut elements = elements.into_iter();
-        Some(Self {
-            calldata: elements.next()?,
-            env: elements.next()?,
-            root: elements.next()?,
-            outcome: elements.next()?,
-            label: elements.next()?,
-            registers: elements.collect(),
-        })
-    }
-
-    /// The elements in the order of [`State::from_elements`].
-    pub fn into_elements(self) -> Vec<Lc<F>> {
-        let mut elements = vec![self.calldata, self.env, self.root, self.outcome, self.label];
-        elements.extend(self.registers);
-        elements
-    }
-}
-
-/// Appends a slot of `region` and gives the state after it. `call` is the prover's input; without it only the shape is
-/// made.
+/// Appends a slot of `region` and gives the state after it. `feed` is the prover's input; without it only the shape is
+/// made. What the prover chose is appended to `chosen`.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known; `Unsatisfiable` when a value is out of
@@ -95,26 +62,39 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
     program: &Program,
     region: Region,
     state: &State<F>,
-    call: Option<&Call>,
+    feed: Option<&mut Feed<'_, F>>,
+    chosen: &mut Chosen<Lc<F>>,
 ) -> Result<State<F>, CircuitError> {
-    let label = Lc::constant(F::from(region.label()));
-    let active = state.label.value().map(|value| if value == F::from(region.label()) { F::ONE } else { F::ZERO });
+    let before = state.get(Element::Label);
+    let label = F::from(program.label(region));
+    // Slots that share a label run where the prover's input says so.
+    let runs = feed.as_deref().is_none_or(|feed| feed.runs(program, region));
+    let active = before.value().map(|value| if value == label && runs { F::ONE } else { F::ZERO });
+    let label = Lc::constant(label);
     let active = Lc::alloc(cs, || "active".into(), active)?;
     enforce_boolean(cs, || "active".into(), &active);
-    enforce(cs, || "label".into(), &active, &state.label.minus(&label), &Lc::zero());
+    enforce(cs, || "label".into(), &active, &before.minus(&label), &Lc::zero());
+    if let Some(system) = program.system(region) {
+        return slots::slot(cs, program, system, state, &active, feed, chosen);
+    }
     let mut lowering = Lowering {
         program,
         region,
         active: active.clone(),
         before: state,
+        state: state.clone(),
+        feed,
+        chosen,
         held: HashMap::new(),
+        keys: HashMap::new(),
+        constants: BTreeMap::new(),
         gated: HashMap::new(),
         incoming: HashMap::new(),
         exits: Vec::new(),
     };
     let data = &program.regions.regions[region];
     if Some(data.root) == program.legalized.func.entry() {
-        lowering.inputs(cs, data.root, call)?;
+        lowering.begin_call(cs, data.root)?;
     }
     if Some(data.root) == program.legalized.halt {
         return lowering.halt(cs, data.root);
@@ -156,12 +136,20 @@ struct Exit<'a, F: PrimeField> {
     call: &'a BlockCall,
 }
 
-struct Lowering<'a, F: PrimeField> {
+struct Lowering<'a, 'f, F: PrimeField> {
     program: &'a Program,
     region: Region,
     active: Lc<F>,
     before: &'a State<F>,
+    /// The state as far as the slot has come: all but label and registers, which exits change.
+    state: State<F>,
+    feed: Option<&'a mut Feed<'f, F>>,
+    chosen: &'a mut Chosen<Lc<F>>,
     held: HashMap<Value, Held<F>>,
+    /// The keys of values that are places.
+    keys: HashMap<Value, Lc<F>>,
+    /// The keys of constants that are places.
+    constants: BTreeMap<U256, Lc<F>>,
     /// Registers that were read, times `active`.
     gated: HashMap<Register, Lc<F>>,
     incoming: HashMap<Block, Vec<Incoming<F>>>,
@@ -172,7 +160,7 @@ fn place(pc: Option<Pc>) -> String {
     pc.map_or_else(|| "@".into(), |pc| format!("@{pc:04x}"))
 }
 
-impl<'a, F: PrimeField> Lowering<'a, F> {
+impl<'a, F: PrimeField> Lowering<'a, '_, F> {
     fn width(&self, value: Value) -> u32 {
         u32::from(self.program.legalized.func.ty(value).bits())
     }
@@ -206,30 +194,23 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
         let registers = self.program.registers.of(value);
         let mut limbs = Vec::with_capacity(2);
         for &register in registers {
-            let old = self.before.registers.get(register_index(register)).ok_or(SynthesisError::Unsatisfiable)?;
-            let gated = Lc::mul(cs, || format!("{value} {register} · active"), &self.active, old)?;
-            self.gated.insert(register, gated.clone());
-            limbs.push(gated);
+            limbs.push(self.gated_register(cs, value, register)?);
         }
         let word = Word::from_limbs(self.width(value), &limbs)?;
         Ok(Held { word, idle: Some(U256::ZERO), guard: None })
     }
 
-    /// Opens the digests of the statement and defines the values that the entry block reads of the input.
-    fn inputs<CS: ConstraintSystem<F>>(
+    /// A register times `active`: one row.
+    fn gated_register<CS: ConstraintSystem<F>>(
         &mut self,
         cs: &mut CS,
-        entry: Block,
-        call: Option<&Call>,
-    ) -> Result<(), CircuitError> {
-        let func = &self.program.legalized.func;
-        let reads =
-            func.blocks[entry].insts.iter().copied().filter(|&inst| support(func.insts[inst].opcode) == Support::Input);
-        let opened = crate::input::open(&mut cs.namespace(|| "input"), func, reads, call, &self.active, self.before)?;
-        for (value, word) in opened {
-            self.held.insert(value, Held { word, idle: None, guard: None });
-        }
-        Ok(())
+        value: Value,
+        register: Register,
+    ) -> Result<Lc<F>, CircuitError> {
+        let old = self.before.registers.get(register_index(register)).ok_or(SynthesisError::Unsatisfiable)?;
+        let gated = Lc::mul(cs, || format!("{value} {register} · active"), &self.active, old)?;
+        self.gated.insert(register, gated.clone());
+        Ok(gated)
     }
 
     fn block<CS: ConstraintSystem<F>>(&mut self, cs: &mut CS, block: Block) -> Result<(), CircuitError> {
@@ -245,10 +226,14 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
             let mut cs = cs.namespace(|| format!("{} {}", place(data.pc), data.opcode));
             match support(data.opcode) {
                 Support::Gadget => self.gadget(&mut cs, inst, &predicate)?,
+                Support::Access => self.access(&mut cs, inst, &predicate)?,
+                Support::Log => self.log(&mut cs, inst, &predicate)?,
                 Support::Input => {}
                 Support::Control => self.branch(&mut cs, block, inst, &predicate)?,
                 // Legalisation leaves none of these.
-                Support::UnseenWrite | Support::Unprovable(_) => return Err(SynthesisError::Unsatisfiable.into()),
+                Support::Take | Support::Write | Support::Unprovable(_) => {
+                    return Err(SynthesisError::Unsatisfiable.into());
+                }
             }
         }
         Ok(())
@@ -262,6 +247,11 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
         let mut cs = cs.namespace(|| format!("{block}"));
         if let [arm] = arms.as_slice() {
             for (&param, &arg) in params.iter().zip(&arm.args) {
+                if program.legalized.places.is_carried(param) {
+                    let key = self.key(&mut cs, arg, &arm.predicate)?;
+                    self.keys.insert(param, key);
+                    continue;
+                }
                 let (word, idle) = self.word(&mut cs, arg)?;
                 let word = word.zext(self.width(param));
                 self.held.insert(param, Held { word, idle, guard: None });
@@ -271,6 +261,11 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
         // Where the block does not execute, the last arm counts as taken, so that exactly one is.
         let others = Lc::sum(arms.iter().rev().skip(1).map(|arm| (F::ONE, &arm.predicate.lc)));
         for (at, &param) in params.iter().enumerate() {
+            if program.legalized.places.is_carried(param) {
+                let key = self.join_keys(&mut cs, &arms, at)?;
+                self.keys.insert(param, key);
+                continue;
+            }
             let width = self.width(param);
             let mut words = Vec::with_capacity(arms.len());
             let mut last_idle = Some(U256::ZERO);
@@ -306,6 +301,11 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
             return Ok(());
         }
         let result = data.result().ok_or(SynthesisError::Unsatisfiable)?;
+        if self.program.legalized.places.is_carried(result) {
+            let key = self.place(cs, inst, predicate)?;
+            self.keys.insert(result, key);
+            return Ok(());
+        }
         let mut words = Vec::with_capacity(data.args.len());
         let mut idles = Some(Vec::with_capacity(data.args.len()));
         for &arg in &data.args {
@@ -424,22 +424,6 @@ impl<'a, F: PrimeField> Lowering<'a, F> {
             Target::Enter(to) => self.exits.push(Exit { predicate, to, call }),
             Target::Unprovable(_) => {}
         }
-    }
-
-    /// The halt block: the digest of the outcome, and no region to run next.
-    fn halt<CS: ConstraintSystem<F>>(mut self, cs: &mut CS, block: Block) -> Result<State<F>, CircuitError> {
-        let params = &self.program.legalized.func.blocks[block].params;
-        let mut words = Vec::with_capacity(params.len());
-        for &param in params {
-            words.push(self.word(cs, param)?.0);
-        }
-        let digest = crate::input::outcome(&mut cs.namespace(|| "outcome"), &words)?;
-        let mut after = self.before.clone();
-        let change = Lc::mul(cs, || "outcome · active".into(), &self.active, &digest.minus(&self.before.outcome))?;
-        after.outcome = self.before.outcome.plus(&change);
-        let label = F::from(self.region.label()) - F::from(DONE);
-        after.label = Lc::sum([(F::ONE, &self.before.label), (-label, &self.active)]);
-        Ok(after)
     }
 }
 

@@ -6,7 +6,7 @@ use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::{Value, Word as U256};
 
-use super::{Lowering, State, register_index};
+use super::{Element, Lowering, State, register_index};
 use crate::error::CircuitError;
 use crate::field::from_u256;
 use crate::gadgets::{LIMB, Lc, Word, enforce, limb_count, native_limbs};
@@ -50,6 +50,8 @@ enum Key<F> {
     /// What another register held before.
     Moved(Register),
     Constant(F),
+    /// The key of a constant slot.
+    Slot(U256),
     /// Limb `index` of a value in a layout of `limbs` limbs. One value may leave as one limb and as the lower of two.
     Limb {
         value: Value,
@@ -64,7 +66,7 @@ type Row<F> = (Lc<F>, Lc<F>);
 /// What a register becomes: terms that cost nothing, and products that cost a row each.
 type Update<F> = (Vec<Lc<F>>, Vec<Row<F>>);
 
-impl<F: PrimeField> Lowering<'_, F> {
+impl<F: PrimeField> Lowering<'_, '_, F> {
     /// The state after the slot.
     pub(super) fn transfer<CS: ConstraintSystem<F>>(mut self, cs: &mut CS) -> Result<State<F>, CircuitError> {
         let program = self.program;
@@ -76,18 +78,21 @@ impl<F: PrimeField> Lowering<'_, F> {
             let mut cs = cs.namespace(|| format!("exit {index}"));
             for &value in program.registers.live(to) {
                 let arg = params.iter().position(|&param| param == value).and_then(|at| call.args.get(at)).copied();
-                let limbs = self.leave(&mut cs, arg.unwrap_or(value), value)?;
+                let limbs = self.leave(&mut cs, arg.unwrap_or(value), value, index)?;
                 for (&register, new) in program.registers.of(value).iter().zip(limbs) {
                     news.entry(register).or_default().push((index, new));
                 }
             }
         }
-        let mut after = self.before.clone();
+        let mut after = self.state.clone();
+        for element in [Element::Sum, Element::Time, Element::Undone] {
+            after.set(element, shorten(cs, || element.name().into(), self.state.get(element))?);
+        }
         let label = F::from(self.region.label());
         let steps: Vec<(F, &Lc<F>)> =
             self.exits.iter().map(|exit| (F::from(exit.to.label()) - label, &exit.predicate.lc)).collect();
-        let next = Lc::sum([(F::ONE, &self.before.label)].into_iter().chain(steps));
-        after.label = shorten(cs, || "label".into(), next)?;
+        let next = Lc::sum([(F::ONE, &self.before.get(Element::Label))].into_iter().chain(steps));
+        after.set(Element::Label, shorten(cs, || "label".into(), next)?);
         for (register, news) in news {
             let index = register_index(register);
             let old = self.before.registers.get(index).ok_or(SynthesisError::Unsatisfiable)?;
@@ -98,14 +103,19 @@ impl<F: PrimeField> Lowering<'_, F> {
         Ok(after)
     }
 
-    /// The limbs of `value`, in the layout of the type of `target`, as an exit leaves them in the registers of `target`.
+    /// The limbs of `value`, in the layout of the type of `target`, as exit number `exit` leaves them in the registers of `target`.
     fn leave<CS: ConstraintSystem<F>>(
         &mut self,
         cs: &mut CS,
         value: Value,
         target: Value,
+        exit: usize,
     ) -> Result<Vec<New<F>>, CircuitError> {
         let program = self.program;
+        let is_place = program.legalized.places.is_carried(target);
+        if is_place && let Source::Constant(slot) = source(&program.legalized.func, value) {
+            return Ok(vec![New { key: Key::Slot(slot), lc: self.constant_key(cs, &slot)?, idle: None }]);
+        }
         let width = self.width(target);
         let constant = |limb: F| New { key: Key::Constant(limb), lc: Lc::constant(limb), idle: Some(limb) };
         let inner = match source(&program.legalized.func, value) {
@@ -116,7 +126,11 @@ impl<F: PrimeField> Lowering<'_, F> {
         let from = program.registers.of(inner);
         let is_live = program.registers.live(self.region).contains(&inner);
         let inner_width = self.width(inner);
-        if is_live && (limb_count(inner_width) == limb_count(width) || inner_width <= LIMB) {
+        let fits = match is_place {
+            true => program.legalized.places.is_carried(inner),
+            false => limb_count(inner_width) == limb_count(width) || inner_width <= LIMB,
+        };
+        if is_live && fits {
             // Passed on as it is. Where it was read, the value times `active` serves as well, and is zero when idle.
             let mut limbs = Vec::with_capacity(2);
             for (index, &register) in to.iter().enumerate() {
@@ -135,6 +149,11 @@ impl<F: PrimeField> Lowering<'_, F> {
                 });
             }
             return Ok(limbs);
+        }
+        if is_place {
+            let predicate = self.exits[exit].predicate.clone();
+            let key = Key::Limb { value: inner, limbs: 1, index: 0 };
+            return Ok(vec![New { key, lc: self.key(cs, inner, &predicate)?, idle: None }]);
         }
         // A result whose promise holds only on the path needs no gate here: the exit multiplies it by a predicate that
         // implies the path. Only a split into limbs needs it in range.
@@ -242,7 +261,7 @@ impl<F: PrimeField> Lowering<'_, F> {
 }
 
 /// `lc`, as a variable of its own if it has many terms.
-fn shorten<F: PrimeField, CS: ConstraintSystem<F>>(
+pub(super) fn shorten<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     name: impl Fn() -> String,
     lc: Lc<F>,

@@ -3,9 +3,10 @@
 use bellpepper_core::ConstraintSystem;
 use ff::PrimeField;
 use zvm_backend_circuit::cs::CheckCs;
-use zvm_backend_circuit::digest::{ENV_BLOCKS, Hasher, selector, words_of};
+use zvm_backend_circuit::digest::{CALL_BLOCKS, Hasher, inline_words, selector, words_of};
+use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::gadgets::{Lc, Word, enforce_equal};
-use zvm_ir::{Env, Opcode, Word as U256};
+use zvm_ir::{Env, Halt, Log, Opcode, Outcome, Word as U256};
 
 use super::Fr;
 
@@ -168,13 +169,65 @@ fn digests_separate_what_differs() {
         hasher.outcome(1, &[0; 32], Fr::from(0)),
         hasher.outcome(1, &[0; 32], Fr::from(1)),
         hasher.outcome(1, &[0; 128], Fr::from(0)),
-        hasher.env(&Env::default()),
     ];
-    for block in ENV_BLOCKS {
-        for &field in block {
-            digests.push(hasher.env(&with_field(field, 7)));
-        }
+    let (call, other) = (Call::default(), Call { calldata: vec![0], ..Call::default() });
+    for calls in [
+        &[][..],
+        core::slice::from_ref(&call),
+        core::slice::from_ref(&other),
+        &[call.clone(), call.clone()],
+        &[call.clone(), other.clone()],
+        &[other.clone(), call.clone()],
+        &[call.clone(), call.clone(), call.clone()],
+    ] {
+        digests.push(hasher.calls(calls));
     }
+    for field in CALL_BLOCKS.concat() {
+        digests.push(hasher.calls([&Call { env: with_field(field, 7), ..Call::default() }]));
+    }
+    let count = digests.len();
+    digests.sort();
+    digests.dedup();
+    assert_eq!(digests.len(), count);
+}
+
+/// Logs in their order, what each holds, and whether they are of this call or of the one before.
+#[test]
+fn digests_separate_logs() {
+    let hasher = Hasher::<Fr>::shared();
+    let log = |address: u8, topics: &[u64], data: &[u8]| Log {
+        address: [address; 20],
+        topics: topics.iter().map(|&topic| U256::from(topic)).collect(),
+        data: data.to_vec(),
+    };
+    let logs = [
+        log(1, &[], &[]),
+        log(2, &[], &[]),
+        log(1, &[0], &[]),
+        log(1, &[7], &[]),
+        log(1, &[], &[0; 32]),
+        log(1, &[], &[0; 31]),
+        log(1, &[1, 2], &[3; 64]),
+        log(1, &[2, 1], &[3; 64]),
+        log(1, &[1], &[3; 96]),
+        log(1, &[1], &[3; 97]),
+        log(1, &[1, 2, 3, 4], &[3; 200]),
+        log(1, &[1, 2, 3, 4], &[3; 201]),
+    ];
+    let outcome = |halt: Halt, logs: &[Log]| Outcome { logs: logs.to_vec(), ..Outcome::halted(halt, vec![]) };
+    let after = |before: Fr, outcome: &Outcome| hasher.outcome_after(before, outcome);
+    let mut digests: Vec<Fr> =
+        logs.iter().map(|log| after(Fr::from(0), &outcome(Halt::Return, core::slice::from_ref(log)))).collect();
+    let none = outcome(Halt::Return, &[]);
+    digests.push(after(Fr::from(0), &none));
+    for (first, second) in [(&logs[..2], &logs[2..3]), (&logs[..1], &logs[1..3]), (&logs[..3], &[]), (&[], &logs[..3])]
+    {
+        let first = after(Fr::from(0), &outcome(Halt::Return, first));
+        digests.push(after(first, &outcome(Halt::Return, second)));
+    }
+    digests.push(after(Fr::from(0), &outcome(Halt::Return, &[logs[1].clone(), logs[0].clone()])));
+    digests.push(after(Fr::from(0), &outcome(Halt::Return, &[logs[0].clone(), logs[1].clone()])));
+    digests.push(after(after(Fr::from(0), &none), &none));
     let count = digests.len();
     digests.sort();
     digests.dedup();
@@ -204,39 +257,83 @@ fn with_field(field: Opcode, value: u64) -> Env {
     env
 }
 
-fn env_circuit<F: PrimeField>(fields: &[Opcode], env: &Env) -> CheckCs<F> {
+fn call_circuit<F: PrimeField>(fields: &[Opcode], before: F, call: &Call) -> CheckCs<F> {
     let hasher = Hasher::<F>::shared();
     let mut cs = CheckCs::<F>::recording();
     let read: Vec<(Opcode, Word<F>)> = fields
         .iter()
         .map(|&field| {
             let width = u32::from(field.result_type(&[]).unwrap().unwrap().bits());
-            let value = env.read(field);
+            let value = call.env.read(field);
             (field, Word::alloc_checked(&mut cs.namespace(|| format!("read {field}")), width, value).unwrap())
         })
         .collect();
-    let digest = hasher.env_in_circuit(&mut cs, &read, Some(env)).unwrap();
-    enforce_equal(&mut cs, || "expected".into(), &digest, &Lc::constant(hasher.env(env)));
+    let calldata = Lc::alloc(&mut cs, || "calldata".into(), Some(hasher.calldata(&call.calldata))).unwrap();
+    let earlier = Lc::alloc(&mut cs, || "before".into(), Some(before)).unwrap();
+    let digest = hasher.call_in_circuit(&mut cs, &earlier, &calldata, &read, Some(&call.env)).unwrap();
+    enforce_equal(&mut cs, || "expected".into(), &digest, &Lc::constant(hasher.call_after(before, call)));
     cs
 }
 
 #[test]
-fn the_environment_is_opened_as_far_as_it_is_read() {
+fn a_call_is_opened_as_far_as_it_is_read() {
     let env = Env { callvalue: U256::MAX, selfbalance: U256::from(9), ..Env::default() };
-    let all: Vec<Opcode> = ENV_BLOCKS.concat();
+    let call = Call { calldata: bytes(70), env };
+    let all: Vec<Opcode> = CALL_BLOCKS.concat();
     for fields in [&[][..], &[Opcode::Caller], &[Opcode::Callvalue, Opcode::Chainid], &[Opcode::Selfbalance], &all] {
-        let cs = env_circuit::<Fr>(fields, &env);
-        assert_eq!(cs.verdict(), Ok(()), "{fields:?}");
-        all_forced(cs);
+        for before in [Fr::from(0), -Fr::from(3)] {
+            let cs = call_circuit(fields, before, &call);
+            assert_eq!(cs.verdict(), Ok(()), "{fields:?}");
+            all_forced(cs);
+        }
     }
-    assert_eq!(env_circuit::<blstrs::Scalar>(&all, &env).verdict(), Ok(()));
-    assert!(env_circuit::<Fr>(&[Opcode::Caller], &env).rows() < 600);
+    assert_eq!(call_circuit(&all, blstrs::Scalar::from(8), &call).verdict(), Ok(()));
+    assert!(call_circuit::<Fr>(&[Opcode::Caller], Fr::from(0), &call).rows() < 600);
 }
 
 #[test]
 fn every_environment_field_has_a_place() {
-    let placed: Vec<Opcode> = ENV_BLOCKS.concat();
+    let placed: Vec<Opcode> = CALL_BLOCKS.concat();
     for &opcode in Opcode::ALL {
         assert_eq!(placed.contains(&opcode), Env::default().read(opcode).is_some(), "{opcode}");
+    }
+}
+
+fn log_circuit<F: PrimeField>(before: F, log: &Log) -> CheckCs<F> {
+    let hasher = Hasher::<F>::shared();
+    let mut cs = CheckCs::<F>::recording();
+    let mut words = |name: &str, values: &[U256]| -> Vec<Word<F>> {
+        let word = |(i, &value): (usize, &U256)| {
+            Word::alloc_checked(&mut cs.namespace(|| format!("{name} {i}")), 256, Some(value)).unwrap()
+        };
+        values.iter().enumerate().map(word).collect()
+    };
+    let (topics, data) = (words("topic", &log.topics), words("data", &words_of(&log.data)));
+    let earlier = Lc::alloc(&mut cs, || "before".into(), Some(before)).unwrap();
+    let account = field_of(&zvm_ir::env::address_word(&log.address));
+    let account = Lc::alloc(&mut cs, || "account".into(), Some(account)).unwrap();
+    let len = log.data.len() as u32;
+    let digest = hasher.log_in_circuit(&mut cs, &earlier, &account, &topics, len, &data).unwrap();
+    enforce_equal(&mut cs, || "expected".into(), &digest, &Lc::constant(hasher.log(before, log)));
+    cs
+}
+
+fn field_of<F: PrimeField>(word: &U256) -> F {
+    zvm_backend_circuit::field::from_u256(word)
+}
+
+#[test]
+fn a_log_in_the_circuit_is_a_log_natively() {
+    for topics in 0..=4usize {
+        for len in [0, 1, 32, 33, 32 * inline_words(topics), 32 * inline_words(topics) + 1, 300] {
+            let topics = (1..=topics).map(|i| U256::MAX / U256::from(i)).collect();
+            let log = Log { address: [0xab; 20], topics, data: bytes(len) };
+            let cs = log_circuit::<Fr>(-Fr::from(5), &log);
+            assert_eq!(cs.verdict(), Ok(()), "{len} bytes, {} topics", log.topics.len());
+            if log.topics.len() == 2 {
+                all_forced(cs);
+            }
+            assert_eq!(log_circuit(blstrs::Scalar::from(5), &log).verdict(), Ok(()));
+        }
     }
 }

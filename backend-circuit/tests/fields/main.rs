@@ -4,6 +4,8 @@
 // Once for each field.
 #![allow(clippy::duplicate_mod)]
 
+#[path = "../batches/mod.rs"]
+mod batches;
 #[path = "../random/mod.rs"]
 mod random;
 
@@ -20,6 +22,8 @@ mod bn254 {
     mod plans;
     #[path = "tamper.rs"]
     mod tamper;
+    #[path = "trace.rs"]
+    mod trace;
     #[path = "wraps.rs"]
     mod wraps;
 }
@@ -37,6 +41,8 @@ mod bls12_381 {
     mod plans;
     #[path = "tamper.rs"]
     mod tamper;
+    #[path = "trace.rs"]
+    mod trace;
     #[path = "wraps.rs"]
     mod wraps;
 }

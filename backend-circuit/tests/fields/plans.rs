@@ -3,28 +3,29 @@
 
 use std::sync::Arc;
 
+use crate::batches::{counter, token};
 use crate::random::{Generator, Rng};
 use cranelift_entity::EntityRef;
-use zvm_backend_circuit::check::run_steps;
+use zvm_backend_circuit::check::{run_slots, run_steps};
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::Call;
-use zvm_backend_circuit::lower::LABEL;
+use zvm_backend_circuit::lower::{Element, LABEL};
 use zvm_backend_circuit::nova::Check;
 use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::planner::{self, Limits, Model};
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::region::Region;
+use zvm_backend_circuit::replay::{Cut, Prepared};
 use zvm_backend_circuit::schedule::{Schedule, Segment, simulate};
-use zvm_backend_circuit::statement;
 use zvm_backend_circuit::step::StepCircuit;
 use zvm_backend_circuit::witness::Recorded;
-use zvm_ir::Word;
+use zvm_ir::{EmptyState, Word};
 
 use super::Fr;
 
-/// Every region of the program at least once, in random order, some several times.
+/// Every kind of slot of the program at least once, in random order, some several times.
 fn random_plan(program: &Program, rng: &mut Rng) -> Plan {
-    let count = program.regions().regions.len();
+    let count = program.slot_kinds();
     let mut regions: Vec<Region> = (0..count).map(Region::new).collect();
     regions.extend((0..rng.below(count + 3)).map(|_| Region::new(rng.below(count))));
     for at in (1..regions.len()).rev() {
@@ -41,24 +42,53 @@ fn any_plan_proves_any_execution() {
         let module = generator.module();
         let program = Program::compile(&module).unwrap();
         let call = Call { calldata: generator.calldata(), ..Call::default() };
-        let execution = match program.execute(&call) {
-            Ok(execution) => execution,
+        let prepared = match program.prepare::<Fr>(&[call], &EmptyState) {
+            Ok(prepared) => prepared,
             Err(CircuitError::Unprovable(_)) => continue,
             Err(error) => panic!("seed {seed}: {error}"),
         };
-        let start = statement::initial_state::<Fr>(&program, &call);
         for _ in 0..2 {
             let plan = random_plan(&program, &mut generator.rng);
-            let steps = plan.steps(&execution.trace, 10_000).unwrap();
-            let states = run_steps(&program, &plan, &call, start.clone(), steps)
-                .unwrap_or_else(|error| panic!("seed {seed}, plan {plan:?}: {error}\n{module}"));
-            assert_eq!(states.len() as u64, steps, "seed {seed}: predicted and real steps");
-            let end = states.last().unwrap();
-            statement::check_final_state(&program, &call, &execution.outcome, end).unwrap();
-            // More steps change nothing.
-            let (after, _) = zvm_backend_circuit::check::run_slots(&program, plan.iter(), &call, end.clone()).unwrap();
-            assert_eq!(&after, end, "seed {seed}: a step after the last");
-            steps_seen += steps;
+            steps_seen += planned(&program, &plan, &prepared, &format!("seed {seed}\n{module}"));
+        }
+    }
+    assert!(steps_seen > 60, "{steps_seen} steps");
+}
+
+/// Runs an execution in the steps of a plan; gives how many there are.
+fn planned(program: &Program, plan: &Plan, prepared: &Prepared<Fr>, what: &str) -> u64 {
+    // What a file holds of it is enough for a verifier to have it.
+    assert_eq!(Plan::from_numbers(program, &plan.to_numbers()).as_ref(), Some(plan), "{what}");
+    assert_eq!(Plan::from_numbers(program, &[(program.slot_kinds() as u32, 1)]), None, "{what}");
+    let steps = plan.steps(&prepared.trace, 10_000).unwrap();
+    let prepared = prepared.clone().cut(program, Cut::Plan(plan), &program.circuit_digest(plan), steps).unwrap();
+    let start = prepared.initial_state(program).unwrap();
+    let states = run_steps(program, plan, &prepared, start, steps)
+        .unwrap_or_else(|error| panic!("plan {plan:?}: {error}, {what}"));
+    assert_eq!(states.len() as u64, steps, "predicted and real steps: {what}");
+    let end = states.last().unwrap();
+    prepared.statement(program).unwrap().check_final_state(program, prepared.advice, end).unwrap();
+    // More steps change nothing, but that more advice is hashed.
+    let mut feed = prepared.feed(states.len());
+    let (mut after, _) = run_slots(program, plan.iter().collect::<Vec<_>>(), &mut feed, end).unwrap();
+    if let Some(advice) = program.layout().place(Element::Advice) {
+        assert_ne!(after[advice], end[advice], "a step after the last hashes nothing: {what}");
+        after[advice] = end[advice];
+    }
+    assert_eq!(&after, end, "a step after the last: {what}");
+    steps
+}
+
+/// The same of batches of calls that touch a state, where the walk through the state tree chooses among slots.
+#[test]
+fn any_plan_proves_any_batch() {
+    let mut rng = Rng::new(17);
+    let mut steps_seen = 0;
+    for (program, calls, pre) in [counter(), token()] {
+        let prepared = program.prepare::<Fr>(&calls, &pre).unwrap();
+        for _ in 0..4 {
+            let plan = random_plan(&program, &mut rng);
+            steps_seen += planned(&program, &plan, &prepared, "a batch");
         }
     }
     assert!(steps_seen > 60, "{steps_seen} steps");
@@ -84,25 +114,29 @@ fn labels_stay_inside_the_program() {
     let mut generator = Generator::new(7);
     let program = Program::compile(&generator.module()).unwrap();
     let call = Call { calldata: generator.calldata(), ..Call::default() };
-    let start = statement::initial_state::<Fr>(&program, &call);
     let plan = random_plan(&program, &mut generator.rng);
-    for state in run_steps(&program, &plan, &call, start, 10_000).unwrap() {
+    let prepared = program.prepare::<Fr>(&[call], &EmptyState).unwrap();
+    let prepared = prepared.cut(&program, Cut::Plan(&plan), &program.circuit_digest(&plan), 10_000).unwrap();
+    let start = prepared.initial_state(&program).unwrap();
+    for state in run_steps(&program, &plan, &prepared, start, 10_000).unwrap() {
         let known = (0..=program.regions().regions.len() as u64).any(|label| state[LABEL] == label.into());
         assert!(known, "{:?}", state[LABEL]);
     }
 }
 
 /// Folds nothing: checks that each step of each segment is satisfied, idle slots included, and chains the states as a verifier does.
-fn mock_fold(program: &Program, schedule: &Schedule, call: &Call) -> Result<Vec<Fr>, CircuitError> {
-    let mut z = statement::initial_state(program, call);
+fn mock_fold(program: &Program, schedule: &Schedule, prepared: &Arc<Prepared<Fr>>) -> Result<Vec<Fr>, CircuitError> {
+    let program = Arc::new(program.clone());
+    let mut z = prepared.initial_state(&program)?;
+    let mut step = 0;
     for Segment { plan, steps } in &schedule.segments {
-        let circuit =
-            StepCircuit { program: Arc::new(program.clone()), plan: plan.clone(), call: Some(Arc::new(call.clone())) };
+        let circuit = StepCircuit::shape(&program, plan);
         let recorded = Recorded::new(&circuit)?;
         for _ in 0..*steps {
-            let witness = recorded.witness(&circuit, &z, Check::EachStep)?;
+            let witness = recorded.witness(&circuit.with_input(prepared, step), &z, Check::EachStep)?;
             assert_eq!(witness.before(), z);
             z = witness.after().to_vec();
+            step += 1;
         }
     }
     Ok(z)
@@ -118,12 +152,12 @@ fn any_schedule_proves_any_execution() {
         let module = generator.module();
         let program = Program::compile(&module).unwrap();
         let call = Call { calldata: generator.calldata(), ..Call::default() };
-        let execution = match program.execute(&call) {
-            Ok(execution) => execution,
+        let prepared = match program.prepare::<Fr>(&[call], &EmptyState) {
+            Ok(prepared) => prepared,
             Err(CircuitError::Unprovable(_)) => continue,
             Err(error) => panic!("seed {seed}: {error}"),
         };
-        let trace = &execution.trace;
+        let trace = &prepared.trace;
         let mut cuts: Vec<u64> = (0..3).map(|_| generator.rng.below(trace.len() as usize) as u64).collect();
         cuts.sort_unstable();
         let plans: Vec<(Plan, u64)> =
@@ -139,15 +173,19 @@ fn any_schedule_proves_any_execution() {
             assert_eq!(simulation.steps, schedule.steps(), "seed {seed}");
             assert_eq!(simulation.slots_run, trace.len(), "seed {seed}: each region of the trace runs once");
             assert_eq!(simulation.rows, schedule.rows(program.rows()), "seed {seed}");
-            let end = mock_fold(&program, &schedule, &call)
+            let cut = Cut::Schedule(&schedule);
+            let prepared = prepared.clone().cut(&program, cut, &schedule.digest(&program), 10_000).unwrap();
+            let prepared = Arc::new(prepared);
+            let statement = prepared.statement(&program).unwrap();
+            let end = mock_fold(&program, &schedule, &prepared)
                 .unwrap_or_else(|error| panic!("seed {seed}, {schedule:?}: {error}\n{module}"));
-            statement::check_final_state(&program, &call, &execution.outcome, &end).unwrap();
+            statement.check_final_state(&program, prepared.advice, &end).unwrap();
             // A step less is not enough.
             let mut shorter = schedule.clone();
             shorter.segments.last_mut().unwrap().steps -= 1;
             assert!(matches!(simulate(&shorter, trace, program.rows()), Err(CircuitError::PlanLacks(_))));
-            let end = mock_fold(&program, &shorter, &call).unwrap();
-            assert!(statement::check_final_state(&program, &call, &execution.outcome, &end).is_err(), "seed {seed}");
+            let end = mock_fold(&program, &shorter, &prepared).unwrap();
+            assert!(statement.check_final_state(&program, prepared.advice, &end).is_err(), "seed {seed}");
         }
     }
     assert!(several > 5 && planned > 20, "{several} chains of several segments, {planned} steps planned");

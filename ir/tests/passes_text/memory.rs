@@ -670,11 +670,11 @@ block3:
                 )),
         )
     };
-    let original = crate::module(&body("    mstore v91, v1\n"));
+    let original = module(&body("    mstore v91, v1\n"));
     let mut changed = original.clone();
-    let pass = zvm_ir::passes::find("dead-stores").unwrap();
-    assert!(zvm_ir::passes::apply(pass, &mut changed, Goal::Circuit));
-    assert!(changed == crate::module(&body("")), "{changed}");
+    let pass = find("dead-stores").unwrap();
+    assert!(apply(pass, &mut changed, Goal::Circuit));
+    assert!(changed == module(&body("")), "{changed}");
     // Without the bound the sum may wrap.
     keeps(
         "dead-stores",

@@ -8,25 +8,25 @@ use zvm::{Error, Program as Loaded};
 use zvm_backend_circuit::groth16;
 use zvm_backend_circuit::short::source;
 
-use super::{Prove, outcome_text, statement_json, statement_text};
+use super::{Prove, outcomes_text, statement_json, statement_text};
 use crate::cli::output::{Output, check_writable, grouped, write_file};
 use crate::cli::progress::Bar;
 use crate::cli::setup::{INSECURE, origin_text};
-use crate::cli::{Answer, Failure, json as shapes};
+use crate::cli::{Answer, Failure, json as shapes, read_state};
 
 impl Prove {
     /// As [`Prove::run`], with the keys that `zvm setup` made.
     pub(super) fn run_short(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let [call] = &calls[..] else { return Err(Error::OneCall { found: calls.len() }.into()) };
+        let state = read_state(self.state.as_deref())?;
         let about = |error: Error| Failure::about(error, &input);
         let program = Loaded::load(&input).map_err(about)?;
         check_writable(&self.output)?;
         let bar = Bar::new(output);
         bar.spin("proving");
         let folder = self.cache.folder().unwrap_or_else(artifact::default_cache);
-        let proved = artifact::prove_short(&program, call, source(self.keys.as_deref(), &folder));
+        let proved = artifact::prove_short(&program, &calls, &state, source(self.keys.as_deref(), &folder));
         bar.finish();
         let (proved, origin) = proved.map_err(about)?;
         let bytes = proved.file.encode();
@@ -35,7 +35,7 @@ impl Prove {
             output.warn(INSECURE);
         }
         let facts = &proved.facts;
-        let mut text = outcome_text(&proved.file.outcome, call, &input);
+        let mut text = outcomes_text(&proved.file, &input);
         text += &statement_text(&proved.statement);
         let _ = writeln!(
             text,
@@ -62,7 +62,8 @@ impl Prove {
                 "cpu_seconds": facts.cpu_seconds,
                 "peak_memory_bytes": shapes::number(facts.peak_memory_bytes),
                 "statement": statement_json(&proved.statement),
-                "outcome": shapes::outcome(&proved.file.outcome),
+                "outcome": proved.file.outcomes.last().map(shapes::outcome),
+                "outcomes": proved.file.outcomes.iter().map(shapes::outcome).collect::<Vec<_>>(),
             })
         })?;
         Ok(Answer::Yes)

@@ -1,0 +1,178 @@
+//! Batches of calls that read, write, log and fail.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::collections::BTreeMap;
+
+use zvm_backend_circuit::execute::Call;
+use zvm_backend_circuit::program::Program;
+use zvm_ir::{Address, Env, PreState, Word};
+
+/// Adds the amount to slot 0, logs it, and reverts if it is seven.
+const COUNTER: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u1 = iconst 0
+    v3: u256 = sload v2
+    v4: u256 = wadd v3, v1
+    sstore v2, v4
+    log_words 32, v1, v4
+    v5: u3 = iconst 7
+    v6: u1 = eq v1, v5
+    brif v6, block1, block2
+block1:
+    revert_words 32, v4
+block2:
+    return_words 32, v4
+}
+";
+
+/// Balances by address in a mapping at slot 3: takes the amount from the caller, gives it to the first argument.
+const TOKEN: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u6 = iconst 36
+    v3: u256 = calldataload v2
+    v4: u160 = caller
+    v5: u2 = iconst 3
+    v6: u256 = keccak_words v4, v5
+    v7: u256 = sload v6
+    v8: u1 = ult v7, v3
+    brif v8, block1, block2
+block1:
+    v9: u1 = iconst 0
+    revert_words 0
+block2:
+    v10: u256 = wsub v7, v3
+    sstore v6, v10
+    v11: u256 = keccak_words v1, v5
+    v12: u256 = sload v11
+    v13: u256 = wadd v12, v3
+    sstore v11, v13
+    log_words 32, v4, v1, v3
+    v14: u256 = wadd v11, v0
+    sstore v14, v3
+    v15: u1 = iconst 1
+    return_words 32, v15
+}
+";
+
+/// Writes the second word of the calldata to the slot that the first numbers, or returns what is there if it is zero.
+const CELLS: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u6 = iconst 36
+    v3: u256 = calldataload v2
+    v4: u1 = iszero v3
+    brif v4, block1, block2
+block1:
+    v5: u256 = sload v1
+    return_words 32, v5
+block2:
+    sstore v1, v3
+    stop
+}
+";
+
+/// Keeps the second word of the calldata in memory, where the first says, and returns what is in memory where the third says.
+const MEMORY: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u6 = iconst 36
+    v3: u256 = calldataload v2
+    v4: u7 = iconst 68
+    v5: u256 = calldataload v4
+    v6: u5 = trunc v1
+    v7: u6 = iconst 32
+    v8: u11 = mul v6, v7
+    v9: u5 = trunc v5
+    v10: u11 = mul v9, v7
+    mstore v8, v3
+    v11: u256 = mload v10
+    return_words 32, v11
+}
+";
+
+fn program(text: &str) -> Program {
+    Program::compile(&zvm_ir::parse(text).unwrap()).unwrap()
+}
+
+fn call(caller: u8, words: &[u64]) -> Call {
+    let mut calldata = vec![0; 4];
+    words.iter().for_each(|&word| calldata.extend(Word::from(word).to_be_bytes::<32>()));
+    Call { calldata, env: Env { caller: [caller; 20], ..Env::default() } }
+}
+
+/// A state of one account's slots.
+pub(crate) struct Slots(pub(crate) BTreeMap<Word, Word>);
+
+impl PreState for Slots {
+    fn storage(&self, _: &Address, key: &Word) -> Word {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+    fn balance(&self, _: &Address) -> Word {
+        Word::ZERO
+    }
+    fn code(&self, _: &Address) -> &[u8] {
+        &[]
+    }
+    fn exists(&self, _: &Address) -> bool {
+        true
+    }
+    fn block_hash(&self, _: u64) -> Option<Word> {
+        None
+    }
+    fn blob_hash(&self, _: u64) -> Option<Word> {
+        None
+    }
+}
+
+/// A program, calls of it, and the state that they start from.
+pub(crate) type Batch = (Program, Vec<Call>, Slots);
+
+/// Three calls that return and three that revert.
+pub(crate) fn counter() -> Batch {
+    let calls = [5, 7, 0, 7, 7, 100].iter().map(|&amount| call(1, &[amount])).collect();
+    (program(COUNTER), calls, Slots(BTreeMap::from([(Word::ZERO, Word::from(10))])))
+}
+
+/// Transfers, two of which fail, to an account that has nothing and between two that have something.
+pub(crate) fn token() -> Batch {
+    let balance = |owner: u8| {
+        let mut bytes = [0u8; 64];
+        bytes[12..32].fill(owner);
+        bytes[63] = 3;
+        zvm_ir::eval::keccak256(&bytes)
+    };
+    let pre = Slots(BTreeMap::from([(balance(1), Word::from(1000)), (balance(2), Word::from(5))]));
+    let calls =
+        [call(1, &[9, 10]), call(2, &[9, 6]), call(2, &[1, 5]), call(2, &[1, 0]), call(1, &[2, 990]), call(1, &[2, 1])];
+    (program(TOKEN), calls.to_vec(), pre)
+}
+
+/// Slots that are read only, and found or not; and enough new ones to fill nodes of the tree.
+pub(crate) fn cells() -> Batch {
+    // Nothing new comes between the first two, so that the first leaf stays as it is.
+    let pre = Slots([(3, 9), (4, 1), (205, 1)].map(|(slot, value)| (Word::from(slot), Word::from(value))).into());
+    let mut calls = vec![call(1, &[3, 0]), call(1, &[4, 0]), call(1, &[100, 0]), call(1, &[300, 0])];
+    calls.extend((200..220).map(|slot| call(1, &[slot, slot])));
+    (program(CELLS), calls, pre)
+}
+
+/// Words that are read where they were written, and where nothing was; no call sees what another wrote.
+pub(crate) fn memory() -> Batch {
+    let calls = [[1, 7, 1], [2, 8, 3], [2, 9, 2], [0, 1, 2], [31, 5, 31]].map(|words| call(1, &words)).to_vec();
+    (program(MEMORY), calls, Slots(BTreeMap::new()))
+}

@@ -1,0 +1,240 @@
+//! Provers who lie about what the state holds, and tell all that follows from the lie: advice, challenges and sums are those of the lie, and
+//! every row that can hold does.
+
+use std::sync::Arc;
+
+use zvm_backend_circuit::check::run_slots;
+use zvm_backend_circuit::error::CircuitError;
+use zvm_backend_circuit::execute::{Execution, Trace};
+use zvm_backend_circuit::program::Program;
+use zvm_backend_circuit::replay::{Cut, Prepared};
+use zvm_backend_circuit::statement::StateError;
+use zvm_backend_circuit::trace::access::Consumed;
+use zvm_backend_circuit::trace::record::{Item, Record};
+use zvm_ir::{Halt, Word};
+
+use super::Fr;
+use crate::batches::{Batch, Slots, cells, counter, memory, token};
+
+/// What gives a lie away.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// The last part of the name of the first row that does not hold.
+    Row(String),
+    State(StateError),
+}
+
+/// Proves an execution from the state `pre`, whatever it says.
+fn prove(program: &Program, execution: Execution, pre: &Slots) -> Found {
+    let slots = pre.0.iter().map(|(&slot, &value)| (slot, value));
+    let prepared = Prepared::<Fr>::from_slots(program, &Arc::new(execution), slots).unwrap();
+    let prepared = prepared.cut(program, Cut::Runs(1), &program.commitment(), u64::MAX).unwrap();
+    let mut z = prepared.initial_state(program).unwrap();
+    for (step, region) in prepared.trace.iter().enumerate() {
+        match run_slots(program, [region], &mut prepared.feed(step), &z) {
+            Ok((after, _)) => z = after,
+            Err(CircuitError::Unsatisfied(broken)) => {
+                return Found::Row(broken.name.rsplit('/').next().unwrap().to_owned());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    match prepared.statement(program).unwrap().check_final_state(program, prepared.advice, &z) {
+        Ok(()) => Found::Nothing,
+        Err(error) => Found::State(error),
+    }
+}
+
+fn lie(batch: &Batch, change: impl FnOnce(&mut Execution)) -> Found {
+    let (program, calls, pre) = batch;
+    let mut execution = program.execute_all(calls, pre).unwrap();
+    let honest = execution.clone();
+    change(&mut execution);
+    assert_ne!(execution, honest, "nothing was altered");
+    prove(program, execution, pre)
+}
+
+fn accessed(record: &mut Record, at: usize) -> &mut Consumed {
+    let mut accesses = record.items.iter_mut().filter_map(|item| match item {
+        Item::Access(_, consumed) => Some(consumed),
+        Item::Undo(_) => None,
+    });
+    accesses.nth(at).unwrap()
+}
+
+fn undone(record: &mut Record) -> &mut zvm_backend_circuit::trace::record::Undo {
+    let undo = record.items.iter_mut().find_map(|item| match item {
+        Item::Undo(undo) => Some(undo),
+        Item::Access(..) => None,
+    });
+    undo.unwrap()
+}
+
+#[test]
+fn the_truth_is_proved() {
+    for (program, calls, pre) in [counter(), token(), cells(), memory()] {
+        let execution = program.execute_all(&calls, &pre).unwrap();
+        assert_eq!(prove(&program, execution, &pre), Found::Nothing);
+    }
+}
+
+/// An execution from another state than the root's: it reads what was never written, and all it does follows from that.
+#[test]
+fn what_was_never_written_is_not_read() {
+    for (program, calls, pre) in [counter(), token()] {
+        let mut other = Slots(pre.0.clone());
+        *other.0.values_mut().next().unwrap() += Word::from(1);
+        let mut execution = program.execute_all(&calls, &other).unwrap();
+        for leaf in &mut execution.record.leaves {
+            leaf.first = pre.0.get(&leaf.slot).copied().unwrap_or_default();
+        }
+        assert_eq!(prove(&program, execution, &pre), Found::State(StateError::Sum));
+    }
+}
+
+#[test]
+fn an_access_consumes_what_the_last_one_left() {
+    let batch = counter();
+    let sum = Found::State(StateError::Sum);
+    // The first write consumes again what the first read has consumed; the second call reads what the first one found.
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 1).time = 0), sum);
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 3).time -= 1), sum);
+    for at in [1, 3, 5] {
+        assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, at).value += Word::from(1)), sum);
+        assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, at).value = Word::MAX), sum);
+    }
+    // What will be left is not there yet, nor is what the access itself leaves.
+    let age = |found: Found| matches!(found, Found::Row(_));
+    assert!(age(lie(&batch, |execution| accessed(&mut execution.record, 1).time += 1)));
+    assert!(age(lie(&batch, |execution| accessed(&mut execution.record, 1).time = u32::MAX)));
+}
+
+#[test]
+fn what_fails_is_taken_back() {
+    let batch = counter();
+    let sum = Found::State(StateError::Sum);
+    assert_eq!(lie(&batch, |execution| undone(&mut execution.record).before += Word::from(1)), sum);
+    assert_eq!(lie(&batch, |execution| undone(&mut execution.record).slot += Word::from(1)), sum);
+    assert_eq!(lie(&batch, |execution| undone(&mut execution.record).now.value += Word::from(1)), sum);
+    assert_eq!(lie(&batch, |execution| undone(&mut execution.record).now.time -= 1), sum);
+    // Without taking it back, nothing can follow.
+    let (program, ..) = &batch;
+    let without = |execution: &mut Execution| {
+        let undo = program.system_region(zvm_backend_circuit::system::System::Undo).unwrap();
+        let mut trace = Trace::default();
+        execution.trace.iter().filter(|&region| region != undo).for_each(|region| trace.push(region));
+        execution.trace = trace;
+    };
+    assert_eq!(lie(&batch, without), Found::State(StateError::Label));
+}
+
+/// Whether a call fails is said when it begins, and checked when it ends.
+#[test]
+fn a_call_fails_if_it_says_so() {
+    let batch = counter();
+    let failing = Found::Row("failing".to_owned());
+    assert_eq!(lie(&batch, |execution| execution.outcomes[0].halt = Halt::Revert), failing);
+    assert_eq!(lie(&batch, |execution| execution.outcomes[1].halt = Halt::Return), failing);
+}
+
+/// The root afterwards is that of what was written last, and every slot that was accessed is visited.
+#[test]
+fn the_walk_takes_what_is_left() {
+    let sum = Found::State(StateError::Sum);
+    for batch in [counter(), token()] {
+        let leaves = batch.0.execute_all(&batch.1, &batch.2).unwrap().record.leaves.len();
+        for at in 0..leaves {
+            assert_eq!(lie(&batch, |execution| execution.record.leaves[at].last.value += Word::from(1)), sum);
+            assert_eq!(lie(&batch, |execution| execution.record.leaves[at].last.time -= 1), sum);
+            assert_eq!(lie(&batch, |execution| _ = execution.record.leaves.remove(at)), sum);
+        }
+    }
+}
+
+/// A word of memory is what was last written there in its call, and zero before; every cell is closed.
+#[test]
+fn memory_is_what_was_written() {
+    let sum = Found::State(StateError::Sum);
+    let batch = memory();
+    let (program, calls, pre) = &batch;
+    for at in 0..2 * calls.len() {
+        let found = lie(&batch, |execution| {
+            accessed(&mut execution.record, at).value += Word::from(1);
+            // Each call stores and loads, and returns what it loads.
+            execution.outcomes[at / 2].data[31] += (at % 2) as u8;
+        });
+        assert_eq!(found, sum, "access {at}");
+    }
+    // The third call reads what it wrote, not what the second left in that place; the fourth what nobody wrote in it.
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 5).time = 3), sum);
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 7).time = 6), sum);
+    let cells = program.execute_all(calls, pre).unwrap().record.memory.len();
+    for at in 0..cells {
+        assert_eq!(lie(&batch, |execution| execution.record.memory[at].1.value += Word::from(1)), sum);
+        assert_eq!(lie(&batch, |execution| execution.record.memory[at].1.time += 1), sum);
+        assert_eq!(lie(&batch, |execution| execution.record.memory[at].0 += 1), sum);
+        assert_eq!(lie(&batch, |execution| _ = execution.record.memory.remove(at)), sum);
+    }
+    // No cell is opened twice.
+    let twice = lie(&batch, |execution| {
+        let cell = execution.record.memory[1];
+        execution.record.memory.insert(1, cell);
+    });
+    assert!(matches!(twice, Found::Row(_)), "{twice:?}");
+}
+
+/// Logs and data are those that were; a call that fails has no logs to add.
+#[test]
+fn outcomes_are_what_happened() {
+    let batch = counter();
+    let outcome = Found::State(StateError::Outcome);
+    assert_eq!(lie(&batch, |execution| execution.outcomes[0].data[31] ^= 1), outcome);
+    assert_eq!(lie(&batch, |execution| drop(execution.outcomes[0].logs.pop())), outcome);
+    assert_eq!(lie(&batch, |execution| execution.outcomes[2].logs[0].data[31] ^= 1), outcome);
+    assert_eq!(lie(&batch, |execution| execution.outcomes[2].logs[0].address[0] ^= 1), outcome);
+    assert_eq!(lie(&batch, |execution| execution.outcomes.swap(0, 2)), outcome);
+}
+
+/// The challenges depend on all that a prover could choose before, and the last state holds the hash that they come from.
+#[test]
+fn challenges_come_from_everything() {
+    for (program, calls, pre) in [counter(), token()] {
+        let prepared = program.prepare::<Fr>(&calls, &pre).unwrap();
+        let binding = program.commitment();
+        let prepared = prepared.cut(&program, Cut::Runs(100), &binding, u64::MAX).unwrap();
+        let statement = prepared.statement(&program).unwrap();
+        let honest = statement.derived(&binding, prepared.advice);
+        assert_eq!(honest, prepared.derived);
+        let one = Fr::from(1);
+        let mut lies = vec![
+            statement.derived(&(binding + Word::from(1)), prepared.advice),
+            statement.derived(&binding, prepared.advice + one),
+        ];
+        let mut with = |change: &dyn Fn(&mut zvm_backend_circuit::statement::Statement<Fr>)| {
+            let mut statement = statement.clone();
+            change(&mut statement);
+            lies.push(statement.derived(&binding, prepared.advice));
+        };
+        with(&|statement| statement.calls_digest += one);
+        with(&|statement| statement.outcome_digest += one);
+        with(&|statement| statement.roots.pre += one);
+        with(&|statement| statement.roots.post += one);
+        with(&|statement| statement.account = Some([1; 20]));
+        for lie in lies {
+            let (a, b) = (honest.challenges, lie.challenges);
+            assert!(a.gamma != b.gamma && a.low != b.low && a.high != b.high && a.key != b.key);
+        }
+        // Other advice than was hashed.
+        let steps = prepared.steps.len();
+        let runs: Vec<_> = prepared.trace.iter().collect();
+        let mut z = prepared.initial_state(&program).unwrap();
+        for step in 0..steps {
+            let runs = runs.chunks(100).nth(step).unwrap().to_vec();
+            z = run_slots(&program, runs, &mut prepared.feed(step), &z).unwrap().0;
+        }
+        assert_eq!(statement.check_final_state(&program, prepared.advice, &z), Ok(()));
+        let other = statement.check_final_state(&program, prepared.advice + one, &z);
+        assert_eq!(other, Err(StateError::Advice));
+    }
+}
