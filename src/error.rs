@@ -259,12 +259,6 @@ pub enum Error {
         /// What it reverted with.
         data: Vec<u8>,
     },
-    /// A command that takes one call was given another number.
-    #[error("one call is expected, {found} were given")]
-    OneCall {
-        /// How many there are.
-        found: usize,
-    },
     /// A step was asked for that the execution does not have.
     #[error("there is no step {step}: the execution takes {steps}, counted from 0")]
     NoStep {
@@ -421,7 +415,6 @@ impl Error {
             Self::Value { .. } => "ZV0805",
             Self::NoCall { .. } => "ZV0806",
             Self::TwoCalls { .. } => "ZV0807",
-            Self::OneCall { .. } => "ZV0808",
             Self::NoStep { .. } => "ZV0809",
             Self::NoCreation { .. } => "ZV0715",
             Self::Emitted(_) => "ZV0506",
@@ -495,7 +488,6 @@ impl Error {
             | Self::Value { .. }
             | Self::NoCall { .. }
             | Self::TwoCalls { .. }
-            | Self::OneCall { .. }
             | Self::NoStep { .. }
             | Self::NoCreation { .. }
             | Self::EnvRange { .. }
@@ -566,7 +558,6 @@ impl Error {
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
-            | Self::OneCall { .. }
             | Self::NoStep { .. }
             | Self::Parse { .. }
             | Self::Verify { .. }
@@ -649,7 +640,7 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::Batch(_)
         | CircuitError::UnknownSlot(_)
         | CircuitError::StateValue(_)
-        | CircuitError::StateTree(_) => "ZV0609",
+        | CircuitError::StateTree(_) => "ZV0612",
         CircuitError::Rejected(_) | CircuitError::MalformedProof => "ZV0605",
         CircuitError::UnreadableProof(_) | CircuitError::WrongSystem => "ZV0606",
         CircuitError::Groth16(Groth16Error::Rejected | Groth16Error::NoProof(_)) => "ZV0605",

@@ -134,7 +134,7 @@ impl Program {
         let binding = self.commitment();
         let prepared = Prepared::<Fr>::alone(self, &execution)?.cut(self, Cut::Runs(RUNS), &binding, u64::MAX)?;
         let statement = prepared.statement(self)?;
-        let mut z = prepared.initial_state(self)?;
+        let mut z = statement.initial_state(self, &prepared.derived);
         let mut checked = Checked::default();
         let runs: Vec<Region> = prepared.trace.iter().collect();
         for (step, runs) in runs.chunks(RUNS).enumerate() {

@@ -164,7 +164,7 @@ pub fn prove(
     let simulation = schedule::simulate(&schedule, &prepared.trace, program.rows())?;
     let statement = Statement { steps: schedule.steps(), ..statement };
     let prepared = prepared.cut(program, Cut::Schedule(&schedule), &schedule.digest(program), MAX_STEPS)?;
-    let first = prepared.initial_state(program)?;
+    let first = statement.initial_state(program, &prepared.derived);
     let facts = facts(&prepared.trace, &schedule, simulation);
     let mut proving = Proving {
         program,

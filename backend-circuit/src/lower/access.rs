@@ -8,8 +8,8 @@ use super::{Element, Held, Lowering, Predicate};
 use crate::error::CircuitError;
 use crate::gadgets::{LIMB, Lc, Limb, Word};
 use crate::legalize::PLACE_BITS;
-use crate::trace::access::{Cell, Consumed, Content, KeyTerm, Limbs, access, key_term};
-use crate::trace::{Space, memory_index};
+use crate::trace::access::{Cell, Consumed, Content, Limbs, access, key_term};
+use crate::trace::memory_index;
 
 impl<F: PrimeField> Lowering<'_, '_, F> {
     /// `sload`, `sstore`, `mload` and `mstore`.
@@ -47,7 +47,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
             // A call that fails takes its writes back, from the last to the first: see `trace::slots::undo`.
             let undone = self.state.get(Element::Undone);
             let failing = Lc::mul(cs, || "failing".into(), &predicate.lc, &self.state.get(Element::Failing))?;
-            let journal = Cell { space: Space::Journal, index: self.state.get(Element::Call), key: cell.key };
+            let journal = Cell::journal(&self.state, cell.key);
             let entry = Content::new(&journal, &old_term).term(cs, "journal", &self.state, &undone, &failing)?;
             self.state.add(Element::Sum, &entry);
             self.state.add(Element::Undone, &failing);
@@ -62,7 +62,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         predicate: &Predicate<F>,
     ) -> Result<Cell<F>, CircuitError> {
         let key = self.key(&mut cs.namespace(|| "key"), slot, predicate)?;
-        Ok(Cell { space: Space::Storage, index: Lc::zero(), key: key_term(cs, &self.state, &key)? })
+        Ok(Cell::slot(key_term(cs, &self.state, &key)?))
     }
 
     /// The cell of the word at `place`, which legalisation has made a multiple of 32 below 2^28.
@@ -71,8 +71,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         if place.bound() > u32::from(PLACE_BITS) + 1 {
             return Err(SynthesisError::Unsatisfiable.into());
         }
-        let index = memory_index(&self.state.get(Element::Call), &place.packed());
-        Ok(Cell { space: Space::Memory, index, key: KeyTerm::none() })
+        Ok(Cell::memory(memory_index(&self.state.get(Element::Call), &place.packed())))
     }
 
     /// What the next access consumes: nothing where it is not active.

@@ -164,8 +164,8 @@ impl Element {
             Self::Calls | Self::Outcomes | Self::Label => true,
             Self::Logs => features.logs,
             Self::Failing => features.logs || features.storage_writes,
-            Self::Account => features.storage || features.transient || features.logs,
-            Self::Origin => features.storage || features.transient,
+            Self::Account => features.storage || features.logs,
+            Self::Origin => features.storage,
             Self::Root
             | Self::WalkTree
             | Self::WalkOpen
@@ -177,9 +177,9 @@ impl Element {
             | Self::WalkGap => features.storage,
             Self::Undone => features.storage_writes,
             Self::Gamma | Self::AlphaLow | Self::AlphaHigh | Self::Sum | Self::Advice | Self::Time => features.trace(),
-            Self::AlphaKey => features.storage || features.transient,
+            Self::AlphaKey => features.storage,
             Self::Swept => features.memory,
-            Self::Call => features.memory || features.transient || features.storage_writes,
+            Self::Call => features.memory || features.storage_writes,
         }
     }
 }
@@ -193,8 +193,6 @@ pub struct Features {
     pub storage: bool,
     /// It writes persistent storage.
     pub storage_writes: bool,
-    /// It reads or writes transient storage.
-    pub transient: bool,
     /// It reads memory.
     pub memory: bool,
 }
@@ -202,7 +200,7 @@ pub struct Features {
 impl Features {
     /// Whether anything goes through the trace argument.
     pub const fn trace(&self) -> bool {
-        self.storage || self.transient || self.memory
+        self.storage || self.memory
     }
 }
 
@@ -305,7 +303,7 @@ mod tests {
         }
         let pure = Layout::new(&Features::default());
         assert_eq!(pure.elements().collect::<Vec<_>>(), [Element::Calls, Element::Outcomes, Element::Label]);
-        let all = Features { logs: true, storage: true, storage_writes: true, transient: true, memory: true };
+        let all = Features { logs: true, storage: true, storage_writes: true, memory: true };
         assert_eq!(Layout::new(&all).len(), Element::ALL.len());
     }
 }

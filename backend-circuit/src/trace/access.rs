@@ -48,6 +48,23 @@ pub struct Cell<F: PrimeField> {
     pub key: KeyTerm<F>,
 }
 
+impl<F: PrimeField> Cell<F> {
+    /// The slot of persistent storage with this key.
+    pub fn slot(key: KeyTerm<F>) -> Self {
+        Self { space: Space::Storage, index: Lc::zero(), key }
+    }
+
+    /// What the running call has overwritten in the slot with this key.
+    pub fn journal(state: &State<F>, key: KeyTerm<F>) -> Self {
+        Self { space: Space::Journal, index: state.get(Element::Call), key }
+    }
+
+    /// The word of memory with this number: see [`super::memory_index`].
+    pub fn memory(index: Lc<F>) -> Self {
+        Self { space: Space::Memory, index, key: KeyTerm(Lc::zero()) }
+    }
+}
+
 /// A value in a cell: the part of a fingerprint that does not depend on time. Makes a row for each limb and for the key.
 #[derive(Clone, Debug)]
 pub struct Content<F: PrimeField> {
@@ -59,13 +76,6 @@ pub struct Content<F: PrimeField> {
 /// `α_k · key`, which every tuple about one key needs.
 #[derive(Clone, Debug)]
 pub struct KeyTerm<F: PrimeField>(Lc<F>);
-
-impl<F: PrimeField> KeyTerm<F> {
-    /// That of cells which an index tells apart.
-    pub fn none() -> Self {
-        Self(Lc::zero())
-    }
-}
 
 /// `α_k · key`: a row.
 ///

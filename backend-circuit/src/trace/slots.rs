@@ -28,8 +28,8 @@
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 
-use super::access::{Cell, Consumed, Content, KeyTerm, Limbs, access, key_term, value_term};
-use super::{Chosen, INDEX_BITS, Space};
+use super::access::{Cell, Consumed, Content, Limbs, access, key_term, value_term};
+use super::{Chosen, INDEX_BITS};
 use crate::error::CircuitError;
 use crate::field::{to_u256, two_pow};
 use crate::gadgets::{Lc, compare, decompose, enforce};
@@ -144,12 +144,12 @@ impl<F: PrimeField> Slot<'_, F> {
         // The entry that was written last.
         let number = self.state.get(Element::Undone).minus(&Lc::one());
         let value = value_term(&mut cs.namespace(|| "entry"), &self.state, &before)?;
-        let journal = Cell { space: Space::Journal, index: self.state.get(Element::Call), key: term.clone() };
+        let journal = Cell::journal(&self.state, term.clone());
         let entry = Content::new(&journal, &value).term(cs, "entry", &self.state, &number, self.active)?;
         self.state.add(Element::Sum, &entry.times(-F::ONE));
         self.state.add(Element::Undone, &self.active.times(-F::ONE));
         let consumed = undo.map(|undo| undo.map(|(_, undo)| undo.now).unwrap_or_default());
-        let cell = Cell { space: Space::Storage, index: Lc::zero(), key: term };
+        let cell = Cell::slot(term);
         access(cs, &mut self.state, self.active, &cell, Some(&before), consumed, self.chosen)?;
         self.chosen.elements.extend([before.low, before.high, key]);
         let none = compare::is_zero_element(&mut cs.namespace(|| "left"), &self.state.get(Element::Undone))?;
@@ -185,7 +185,7 @@ impl<F: PrimeField> Slot<'_, F> {
             let value = Limbs::alloc(&mut cs, "last", last.map(|last| last.value))?;
             let time = Lc::alloc(&mut cs, || "last time".into(), last.map(|last| F::from(u64::from(last.time))))?;
             let term = value_term(&mut cs, &self.state, &value)?;
-            let cell = Cell { space: Space::Memory, index: index.clone(), key: KeyTerm::none() };
+            let cell = Cell::memory(index);
             let (first, last) = (Content::new(&cell, &Lc::zero()), Content::new(&cell, &term));
             let first = first.term(&mut cs, "first", &self.state, &Lc::zero(), &used)?;
             let last = last.term(&mut cs, "last", &self.state, &time, &used)?;
@@ -279,7 +279,7 @@ impl<F: PrimeField> Slot<'_, F> {
         let term = key_term(cs, &self.state, key)?;
         let old = value_term(&mut cs.namespace(|| "first"), &self.state, old)?;
         let new_term = value_term(&mut cs.namespace(|| "last"), &self.state, new)?;
-        let cell = Cell { space: Space::Storage, index: Lc::zero(), key: term };
+        let cell = Cell::slot(term);
         let first = Content::new(&cell, &old).term(cs, "first", &self.state, &Lc::zero(), touched)?;
         let last = Content::new(&cell, &new_term).term(cs, "last", &self.state, &time, touched)?;
         self.state.add(Element::Sum, &first.minus(&last));

@@ -146,7 +146,7 @@ fn every_value_of_a_slot_with_a_state_is_forced() {
             }
         }
     }
-    let all = Features { logs: true, storage: true, storage_writes: true, transient: true, memory: true };
+    let all = Features { logs: true, storage: true, storage_writes: true, memory: true };
     assert!(System::of(&all).iter().all(|system| kinds.contains(system)), "{kinds:?}");
     let Perturbed { values, free_inverses } = found;
     assert!(values > 50_000 && free_inverses < values / 10, "{free_inverses} of {values}");
