@@ -8,7 +8,7 @@ use zvm_ir::{Block, Imm, Opcode, Type, Word as U256};
 use crate::cs::CountCs;
 use crate::error::CircuitError;
 use crate::gadgets::{Lc, Word, limb_count, lower_pure};
-use crate::legalize::{Legalized, Support, support};
+use crate::legalize::{Legalized, Support, support, support_of};
 use crate::nova::Fr;
 use crate::registers::{Source, source};
 
@@ -61,6 +61,10 @@ pub fn rows(opcode: Opcode, imm: Imm, operands: &[Operand], result: Type) -> Res
 
 /// The rows of an access, its share of the hash of advice included: an estimate, for the cost of blocks.
 const ACCESS_ROWS: u64 = 105;
+/// The rows of a lookup, in the same way.
+const LOOKUP_ROWS: u64 = 72;
+/// The rows of a block of data or of a log.
+const HASH_ROWS: u64 = 400;
 /// The rows of hashing one word besides a place.
 const KEY_ROWS: u64 = 264;
 
@@ -100,10 +104,13 @@ impl Costs {
         let mut blocks = SecondaryMap::new();
         for (block, inst) in func.insts_in_order() {
             let data = &func.insts[inst];
-            if support(data.opcode) == Support::Access {
-                blocks[block] += ACCESS_ROWS;
-                continue;
-            }
+            let own = match support_of(func, data) {
+                Support::Access => ACCESS_ROWS,
+                Support::Lookup => LOOKUP_ROWS,
+                Support::Log | Support::Note => HASH_ROWS,
+                _ => 0,
+            };
+            blocks[block] += own;
             if program.places.position(inst).is_some() {
                 blocks[block] += KEY_ROWS * (data.args.len().max(2) as u64 - 1);
                 continue;

@@ -1,24 +1,23 @@
 //! Poseidon digests of calls and outcomes, natively and in the circuit.
 //!
-//! Everything is hashed in blocks of eight field elements, right-nested: the last element of a block is the digest of the blocks
-//! after it, zero after the last. A circuit that reads only the first words therefore opens only the first blocks and takes the
-//! rest as one unread witness.
+//! Everything is hashed in blocks, right-nested: the last element of a block is the digest of the blocks after it, zero after the
+//! last. A circuit that reads only the first words therefore opens only the first blocks and takes the rest as one unread witness; and
+//! one that hashes data from its last block to its first holds one element, however long the data are.
 //!
 //! | digest | first block | further blocks |
 //! |---|---|---|
 //! | calldata | length + 2^64 · selector, three words, rest | three words, rest, 0 |
-//! | outcome | length + 2^64 · halt code, three words, rest | three words, rest, 0 |
 //! | call | calldata, calls before, the fields of [`CALL_BLOCKS`], zeros, rest | fields, zeros, rest |
-//! | log | outcomes and logs before, head, up to nine elements | three words, rest, 0 |
+//! | outcome | what was before, length + 2^64 · halt code, four words, rest | three words, rest, 0 |
+//! | log | what was before, address + 2^160 · length + 2^192 · topics, the topics, words ([`inline_words`]), rest | three words, rest, 0 |
 //!
 //! A word is two elements, its low 128 bits and the rest; an address is one. Calldata words start at byte 4, after the
-//! selector (the first four bytes, big-endian, zero-padded); outcome words at byte 0. The last word is padded with zero bytes,
-//! and there are as many blocks as words need, at least one. Each kind of block has its own domain tag.
+//! selector (the first four bytes, big-endian, zero-padded); other words at byte 0. The last word is padded with zero bytes,
+//! and there are as many blocks as words need, at least one. A block has eight elements, the first of an outcome or a log eleven. Each
+//! kind of block has its own domain tag.
 //!
-//! Calls and outcomes are chains: the digest of a call contains that of the calls before it. The innermost rest of an outcome is
-//! the digest of what happened before it: of the outcomes before, and, if it returned, of its logs after them. A log's block
-//! of eleven elements holds what was before, `address + 2^160 · length + 2^192 · topics`, the topics, and the data's words if
-//! they fit ([`inline_words`]), else the digest of their blocks.
+//! Calls, and outcomes with logs, are chains: the digest of a call contains that of the calls before it. What was before a log are the
+//! outcomes and logs before it; what was before an outcome are the outcomes before it, and, if it returned, its logs after them.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -32,8 +31,9 @@ use zvm_ir::{Address, Env, Halt, Log, Opcode, Outcome, Word as U256};
 
 use crate::execute::Call;
 use crate::field::{from_u256, two_pow};
-use crate::gadgets::{Lc, Word, compare, enforce, enforce_boolean, limb_count, native_limbs};
+use crate::gadgets::{Lc, Word, enforce, enforce_boolean, limb_count, native_limbs};
 use crate::hash::Hash;
+use crate::trace::access::Limbs;
 
 /// Field elements per block.
 const BLOCK: usize = 8;
@@ -52,8 +52,10 @@ pub const CALL_BLOCKS: [&[Opcode]; 4] = [
 /// The elements of a call's first block before its fields: the digests of the calldata and of the calls before.
 const CALL_HEAD: usize = 2;
 
-/// The elements of a log's block after what was before and the log's head.
+/// The elements of the first block of a log or an outcome after what was before and its head; the last is the rest.
 const LOG_ELEMENTS: usize = 9;
+/// The elements of that block.
+const EFFECT_BLOCK: usize = 2 + LOG_ELEMENTS;
 /// The field elements of advice that are hashed at once, besides the hash so far.
 pub const ADVICE_BLOCK: usize = 23;
 /// The rows of that hash.
@@ -64,8 +66,7 @@ pub const ADVICE_ROWS: u64 = 777;
 enum Domain {
     CalldataHead,
     CalldataRest,
-    OutcomeHead,
-    /// Blocks of words after the first of an outcome, or of a log's data.
+    /// Blocks of words after the first of an outcome or a log.
     DataRest,
     CallHead,
     CallRest,
@@ -95,17 +96,18 @@ impl KeyDomain {
     const COUNT: u64 = Self::Constant as u64 + 1;
 }
 
-/// Calldata or outcome: what the first block and the others are tagged with.
-#[derive(Clone, Copy)]
-struct Chain {
-    head: Domain,
-    rest: Domain,
+/// What the first blocks of outcomes and logs are tagged with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EffectDomain {
+    Log,
+    Outcome,
 }
 
-const CALLDATA: Chain = Chain { head: Domain::CalldataHead, rest: Domain::CalldataRest };
-const OUTCOME: Chain = Chain { head: Domain::OutcomeHead, rest: Domain::DataRest };
+impl EffectDomain {
+    const COUNT: u64 = Self::Outcome as u64 + 1;
+}
 
-/// How many words of data a log with this many topics holds in its block; more are hashed in blocks of their own.
+/// How many words of data the first block of a log with this many topics holds; that of an outcome holds as many as with none.
 pub const fn inline_words(topics: usize) -> usize {
     LOG_ELEMENTS.saturating_sub(2 * topics) / 2
 }
@@ -115,7 +117,7 @@ pub const fn inline_words(topics: usize) -> usize {
 pub struct Hasher<F: PrimeField> {
     blocks: Vec<Hash<F, U8>>,
     keys: Vec<Hash<F, U3>>,
-    log: Hash<F, U11>,
+    effects: Vec<Hash<F, U11>>,
     advice: Hash<F, U24>,
 }
 
@@ -131,7 +133,7 @@ impl<F: PrimeField> Hasher<F> {
         Self {
             blocks: Hash::family(Domain::COUNT),
             keys: Hash::family(KeyDomain::COUNT),
-            log: Hash::family(1).remove(0),
+            effects: Hash::family(EffectDomain::COUNT),
             advice: Hash::family(1).remove(0),
         }
     }
@@ -234,13 +236,36 @@ impl<F: PrimeField> Hasher<F> {
     /// The digest of calldata.
     pub fn calldata(&self, data: &[u8]) -> F {
         let (head, words) = calldata_parts(data);
-        self.chain(CALLDATA, head, &words, F::ZERO)
+        let (first, further) = words.split_at(words.len().min(BLOCK_WORDS));
+        let mut block = [F::ZERO; BLOCK];
+        block[0] = head;
+        fill(&mut block[1..], first);
+        block[BLOCK - 1] = self.rest(Domain::CalldataRest, further);
+        self.hash(Domain::CalldataHead, &block)
     }
 
-    /// The digest of an outcome: the halt code ([`zvm_ir::Halt::code`]), the data, and the digest of the effects (zero for none).
+    /// The first `count` blocks of calldata after the first one of all, each with the digest of what follows it.
+    pub(crate) fn calldata_blocks(&self, data: &[u8], count: usize) -> Vec<([U256; BLOCK_WORDS], F)> {
+        let words = words_of(data.get(4..).unwrap_or_default());
+        let further = words.get(BLOCK_WORDS..).unwrap_or_default();
+        let (near, far) = further.split_at(further.len().min(count * BLOCK_WORDS));
+        let mut rest = self.rest(Domain::CalldataRest, far);
+        let mut blocks: Vec<_> = near
+            .chunks(BLOCK_WORDS)
+            .rev()
+            .map(|words| {
+                let behind = rest;
+                rest = self.rest_before(Domain::CalldataRest, words, rest);
+                (core::array::from_fn(|at| words.get(at).copied().unwrap_or_default()), behind)
+            })
+            .collect();
+        blocks.reverse();
+        blocks
+    }
+
+    /// The digest of an outcome after what was before, `effects`: the halt code ([`zvm_ir::Halt::code`]) and the data.
     pub fn outcome(&self, halt: u8, data: &[u8], effects: F) -> F {
-        let head = F::from(data.len() as u64) + F::from(u64::from(halt)) * two_pow::<F>(64);
-        self.chain(OUTCOME, head, &words_of(data), effects)
+        self.effect(EffectDomain::Outcome, effects, outcome_head(halt, data.len()), &[], data)
     }
 
     /// The digest of outcomes: `before`, that of the outcomes before, and one more.
@@ -252,15 +277,18 @@ impl<F: PrimeField> Hasher<F> {
 
     /// The digest of `before` and one more log.
     pub fn log(&self, before: F, log: &Log) -> F {
-        let mut elements = vec![before, log_head(&log.address, log.data.len(), log.topics.len())];
-        elements.extend(log.topics.iter().flat_map(|topic| native_limbs::<F>(256, topic)));
-        let words = words_of(&log.data);
-        if words.len() <= inline_words(log.topics.len()) {
-            elements.extend(words.iter().flat_map(|word| native_limbs::<F>(256, word)));
-        } else {
-            elements.push(self.rest(OUTCOME, &words, F::ZERO));
-        }
-        self.log.hash(&elements)
+        let head = log_head(&log.address, log.data.len(), log.topics.len());
+        self.effect(EffectDomain::Log, before, head, &log.topics, &log.data)
+    }
+
+    fn effect(&self, domain: EffectDomain, before: F, head: F, topics: &[U256], data: &[u8]) -> F {
+        let words = words_of(data);
+        let (first, further) = words.split_at(words.len().min(inline_words(topics.len())));
+        let mut block = [F::ZERO; EFFECT_BLOCK];
+        (block[0], block[1]) = (before, head);
+        fill(&mut block[2..], &[topics, first].concat());
+        block[EFFECT_BLOCK - 1] = self.rest(Domain::DataRest, further);
+        self.effects[domain as usize].hash(&block)
     }
 
     /// The digest of a list of calls.
@@ -278,23 +306,17 @@ impl<F: PrimeField> Hasher<F> {
         self.hash(Domain::CallHead, &block)
     }
 
-    fn chain(&self, chain: Chain, head: F, words: &[U256], innermost: F) -> F {
-        let (first, rest) = words.split_at(words.len().min(BLOCK_WORDS));
-        let mut block = [F::ZERO; BLOCK];
-        block[0] = head;
-        fill(&mut block[1..], first);
-        block[BLOCK - 1] = self.rest(chain, rest, innermost);
-        self.hash(chain.head, &block)
+    /// The digest of the blocks after the first, which hold `words`.
+    fn rest(&self, domain: Domain, words: &[U256]) -> F {
+        words.chunks(BLOCK_WORDS).rev().fold(F::ZERO, |rest, words| self.rest_before(domain, words, rest))
     }
 
-    /// The digest of the blocks after the first, which hold `words`.
-    fn rest(&self, chain: Chain, words: &[U256], innermost: F) -> F {
-        words.chunks(BLOCK_WORDS).rev().fold(innermost, |rest, words| {
-            let mut block = [F::ZERO; BLOCK];
-            fill(&mut block, words);
-            block[WORD_ELEMENTS] = rest;
-            self.hash(chain.rest, &block)
-        })
+    /// The digest of a block of `words` and what follows it.
+    fn rest_before(&self, domain: Domain, words: &[U256], rest: F) -> F {
+        let mut block = [F::ZERO; BLOCK];
+        fill(&mut block, words);
+        block[WORD_ELEMENTS] = rest;
+        self.hash(domain, &block)
     }
 
     /// The digest of the environment's blocks from `from` on, which is at least one.
@@ -309,7 +331,8 @@ impl<F: PrimeField> Hasher<F> {
 
     // In the circuit.
 
-    /// The digest of calldata of which `words` (from byte 4 on) are read, with its length (`u64`) and selector (`u32`).
+    /// The digest of calldata of which `words` (from byte 4 on) are read, with its length (`u64`) and selector (`u32`); and that of the
+    /// blocks after the first.
     ///
     /// `data` is the calldata itself, for a witness of what is not read: the rest of the last block and the blocks after.
     ///
@@ -333,7 +356,7 @@ impl<F: PrimeField> Hasher<F> {
         selector: &Word<F>,
         words: &[Word<F>],
         data: Option<&[u8]>,
-    ) -> Result<Lc<F>, SynthesisError> {
+    ) -> Result<[Lc<F>; 2], SynthesisError> {
         let mut cs = cs.namespace(|| "calldata digest");
         let native = data.map(|data| calldata_parts::<F>(data).1);
         let blocks = words.len().div_ceil(BLOCK_WORDS).max(1);
@@ -356,7 +379,7 @@ impl<F: PrimeField> Hasher<F> {
         };
         let after = native.as_ref().map(|native| {
             let opened = native.len().min(blocks * BLOCK_WORDS);
-            self.rest(CALLDATA, &native[opened..], F::ZERO)
+            self.rest(Domain::CalldataRest, &native[opened..])
         });
         let mut rest = Lc::alloc(&mut cs, || "unread blocks".into(), after)?;
         for (j, flag) in present.iter().enumerate().rev() {
@@ -368,8 +391,8 @@ impl<F: PrimeField> Hasher<F> {
                 elements.push(Lc::alloc(&mut cs, || format!("unread {element}"), unread(j, element))?);
             }
             if j == 0 {
-                let head = head_element(length, selector);
-                return self.hash_in_circuit(&mut cs, Domain::CalldataHead, &head_block(head, elements, rest));
+                let block = head_block(head_element(length, selector), elements, rest.clone());
+                return Ok([self.hash_in_circuit(&mut cs, Domain::CalldataHead, &block)?, rest]);
             }
             // Element by element: the caller may leave ranges to the digest, so a sum of zero would say nothing.
             for (index, element) in elements[..2 * read.len()].iter().enumerate() {
@@ -378,48 +401,71 @@ impl<F: PrimeField> Hasher<F> {
             let hash = self.hash_in_circuit(&mut cs, Domain::CalldataRest, &rest_block(elements, rest))?;
             rest = Lc::mul(&mut cs, || format!("rest {j}"), flag, &hash)?;
         }
-        Ok(rest)
+        Err(SynthesisError::Unsatisfiable)
     }
 
-    /// The digest of an outcome: halt code (`u8`), length of the data in bytes (at most `u64`), its words, and the digest of the
-    /// effects (zero for none). There is room for `words`; those from `⌈length / 32⌉` on, and the bytes past the length in the
-    /// last word, must be zero, else the digest is that of no outcome.
+    /// The digest of a block of calldata after the first. Rows: 387.
     ///
-    /// The digest is the same however much room there is: block `j` counts if the length reaches into it (`present j`, one
-    /// comparison with a constant), else the effects stand in its place. Rows: 387 per block, and for each after the first the
-    /// length's bits and 2.
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub(crate) fn calldata_block_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        words: &[Limbs<F>],
+        rest: &Lc<F>,
+    ) -> Result<Lc<F>, SynthesisError> {
+        let elements = words.iter().flat_map(|word| [word.low.clone(), word.high.clone()]).collect();
+        self.hash_in_circuit(cs, Domain::CalldataRest, &rest_block(elements, rest.clone()))
+    }
+
+    /// The digest of an outcome: halt code (`u8`), length of the data in bytes (at most `u64`), its first words (at most four), the digest
+    /// of the blocks after them, and that of what was before. Words and bytes past the length must be zero, else the digest is that of
+    /// no outcome. Rows: 460.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
     pub fn outcome_in_circuit<CS: ConstraintSystem<F>>(
         &self,
         cs: &mut CS,
-        halt: &Word<F>,
-        length: &Word<F>,
+        (halt, length): (&Word<F>, &Word<F>),
         words: &[Word<F>],
+        rest: &Lc<F>,
         effects: &Lc<F>,
     ) -> Result<Lc<F>, SynthesisError> {
-        let mut cs = cs.namespace(|| "outcome digest");
-        let mut rest = effects.clone();
-        let (first, further) = words.split_at(words.len().min(BLOCK_WORDS));
-        for (j, words) in further.chunks(BLOCK_WORDS).enumerate().rev() {
-            let mut cs = cs.namespace(|| format!("block {}", j + 1));
-            let start = Word::constant(64, U256::from(32 * BLOCK_WORDS * (j + 1)));
-            let present = compare::ult(&mut cs.namespace(|| "present"), &start, length)?;
-            let present = present.as_boolean()?;
-            if present.is_zero() {
-                continue;
-            }
-            let mut elements = word_elements(&mut cs, words)?;
-            elements.resize_with(WORD_ELEMENTS, Lc::zero);
-            let hash = self.hash_in_circuit(&mut cs, Domain::DataRest, &rest_block(elements, rest))?;
-            rest = Lc::select(&mut cs, || "rest".into(), present, &hash, effects)?;
-        }
-        let mut cs = cs.namespace(|| "block 0");
-        let mut elements = word_elements(&mut cs, first)?;
-        elements.resize_with(WORD_ELEMENTS, Lc::zero);
         let head = head_element(length, halt);
-        self.hash_in_circuit(&mut cs, Domain::OutcomeHead, &head_block(head, elements, rest))
+        self.effect_in_circuit(cs, EffectDomain::Outcome, [effects.clone(), head], (&[], words), rest)
+    }
+
+    /// The digest of up to three words of data and of the blocks after them. Rows: 387.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn data_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        words: &[Word<F>],
+        rest: &Lc<F>,
+    ) -> Result<Lc<F>, SynthesisError> {
+        let mut elements = word_elements(cs, words)?;
+        elements.resize_with(WORD_ELEMENTS, Lc::zero);
+        self.hash_in_circuit(cs, Domain::DataRest, &rest_block(elements, rest.clone()))
+    }
+
+    fn effect_in_circuit<CS: ConstraintSystem<F>>(
+        &self,
+        cs: &mut CS,
+        domain: EffectDomain,
+        head: [Lc<F>; 2],
+        (topics, words): (&[Word<F>], &[Word<F>]),
+        rest: &Lc<F>,
+    ) -> Result<Lc<F>, SynthesisError> {
+        debug_assert!(words.len() <= inline_words(topics.len()));
+        let mut elements = Vec::from(head);
+        elements.extend(word_elements(&mut cs.namespace(|| "topics"), topics)?);
+        elements.extend(word_elements(&mut cs.namespace(|| "data"), words)?);
+        elements.resize_with(EFFECT_BLOCK - 1, Lc::zero);
+        elements.push(rest.clone());
+        self.effects[domain as usize].hash_in_circuit(cs, &elements)
     }
 
     /// The digest of calls: `before`, that of the calls before, and one more, with the digest `calldata` of its calldata. `fields`
@@ -478,8 +524,8 @@ impl<F: PrimeField> Hasher<F> {
         Ok(rest)
     }
 
-    /// The digest of `before` and one more log of `account`, of `len` bytes that are `words`; bytes past the length are zero.
-    /// Rows: 460, and 387 for each block of three words if they do not fit ([`inline_words`]).
+    /// The digest of `before` and one more log of `account`: its topics, the length of its data in bytes (below 2^32), their first words
+    /// (at most [`inline_words`]), and the digest of the blocks after them. Words and bytes past the length must be zero. Rows: 460.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -488,27 +534,19 @@ impl<F: PrimeField> Hasher<F> {
         cs: &mut CS,
         before: &Lc<F>,
         account: &Lc<F>,
-        topics: &[Word<F>],
-        len: u32,
+        (topics, length): (&[Word<F>], &Lc<F>),
         words: &[Word<F>],
+        rest: &Lc<F>,
     ) -> Result<Lc<F>, SynthesisError> {
-        let head = account.plus(&Lc::constant(log_head(&[0; 20], len as usize, topics.len())));
-        let mut elements = vec![before.clone(), head];
-        elements.extend(word_elements(&mut cs.namespace(|| "topics"), topics)?);
-        if words.len() <= inline_words(topics.len()) {
-            elements.extend(word_elements(&mut cs.namespace(|| "data"), words)?);
-        } else {
-            let mut rest = Lc::zero();
-            for (index, words) in words.chunks(BLOCK_WORDS).enumerate().rev() {
-                let mut cs = cs.namespace(|| format!("data {index}"));
-                let mut block = word_elements(&mut cs, words)?;
-                block.resize_with(WORD_ELEMENTS, Lc::zero);
-                rest = self.hash_in_circuit(&mut cs, Domain::DataRest, &rest_block(block, rest))?;
-            }
-            elements.push(rest);
-        }
-        self.log.hash_in_circuit(cs, &elements)
+        let head =
+            Lc::sum([(F::ONE, account), (two_pow(160), length), (log_head(&[0; 20], 0, topics.len()), &Lc::one())]);
+        self.effect_in_circuit(cs, EffectDomain::Log, [before.clone(), head], (topics, words), rest)
     }
+}
+
+/// `length + 2^64 · halt code`.
+fn outcome_head<F: PrimeField>(halt: u8, len: usize) -> F {
+    F::from(len as u64) + F::from(u64::from(halt)) * two_pow::<F>(64)
 }
 
 /// `address + 2^160 · length + 2^192 · topics`.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use zvm_ir::interp::{self, InterpError, Observer, Values};
-use zvm_ir::{Address, Block, Env, Func, Halt, Inst, Outcome, PreState, Word};
+use zvm_ir::{Address, Block, Env, Func, Halt, Inst, Opcode, Outcome, PreState, Word};
 
+use crate::digest::BLOCK_WORDS;
 use crate::error::CircuitError;
 use crate::program::Program;
 use crate::region::Region;
@@ -112,6 +113,8 @@ struct Watch<'a, 'b> {
     trace: &'b mut Trace,
     recorder: &'b mut Recorder<'a>,
     last: Option<Block>,
+    /// The words that were noted since data were last taken, the last ones first.
+    noted: Vec<Word>,
     halt: Option<(Halt, Vec<u8>)>,
 }
 
@@ -128,13 +131,24 @@ impl Observer for Watch<'_, '_> {
         let mut params = self.program.legalized.func.blocks[block].params.iter().map(|&param| values.get(param));
         let code = params.next().unwrap_or_default();
         let len = params.next().unwrap_or_default().saturating_to::<usize>();
-        let mut data: Vec<u8> = params.flat_map(|word| word.to_be_bytes::<32>()).collect();
+        // Blocks were noted from the last to the first.
+        let noted = self.noted.chunks(BLOCK_WORDS).rev().flatten().copied();
+        let mut data: Vec<u8> = params.chain(noted).flat_map(|word| word.to_be_bytes::<32>()).collect();
         data.truncate(len);
         let halt = [Halt::Return, Halt::Revert, Halt::Trap].into_iter().find(|halt| code == Word::from(halt.code()));
         self.halt = halt.map(|halt| (halt, data));
     }
 
     fn ran(&mut self, _: Func, inst: Inst, args: &[Word], result: Option<Word>) {
+        match self.program.legalized.func.insts[inst].opcode {
+            Opcode::Note => {
+                self.noted.extend(args);
+                // The last block may have fewer words.
+                self.noted.resize(self.noted.len().next_multiple_of(BLOCK_WORDS), Word::ZERO);
+            }
+            Opcode::Log => self.noted.clear(),
+            _ => {}
+        }
         self.recorder.ran(inst, args, result);
     }
 }
@@ -193,7 +207,8 @@ pub fn execute(
     for call in calls {
         let mut call = call.clone();
         call.env.selfbalance = call.env.selfbalance.wrapping_add(received);
-        let mut watch = Watch { program, trace: &mut trace, recorder: &mut recorder, last: None, halt: None };
+        let mut watch =
+            Watch { program, trace: &mut trace, recorder: &mut recorder, last: None, noted: Vec::new(), halt: None };
         let mut native = interp::Call::new(&call.calldata, &call.env);
         native.step_limit = max_instructions;
         let effects = interp::run_observed(&program.shell, native, &overlay, &mut watch)?;
@@ -216,9 +231,11 @@ pub fn execute(
         overlay.storage.extend(outcome.storage.iter().map(|(&(_, slot), &value)| (slot, value)));
         outcomes.push(outcome);
         ran.push(call);
-        let undone = recorder.end_call(failed);
-        if let Some(undo) = program.system_region(System::Undo) {
-            (0..undone).for_each(|_| trace.push(undo));
+        let (undone, opened) = recorder.end_call(failed);
+        for (system, count) in [(System::Undo, undone), (System::Open, opened)] {
+            if let Some(region) = program.system_region(system) {
+                (0..count).for_each(|_| trace.push(region));
+            }
         }
     }
     let record = recorder.finish();

@@ -10,7 +10,7 @@ use ff::PrimeField;
 use zvm_ir::interp::padded_word;
 use zvm_ir::{Env, Function, Inst, Opcode, Value, Word as U256};
 
-use crate::digest::{Hasher, selector, words_of};
+use crate::digest::{BLOCK_WORDS, Hasher, selector, words_of};
 use crate::error::CircuitError;
 use crate::execute::Call;
 use crate::gadgets::{Lc, Word, limb_count, native_limbs};
@@ -32,8 +32,19 @@ pub struct Opened<F: PrimeField> {
     pub values: Vec<(Value, Word<F>)>,
     /// The account that is called, if it was asked for.
     pub address: Option<Word<F>>,
+    /// The words of the calldata's first block, and the digest of those after it, if they were asked for.
+    pub calldata: Option<(Vec<Word<F>>, Lc<F>)>,
     /// The digest of the calls so far and this one.
     pub digest: Lc<F>,
+}
+
+/// What is opened of a call besides what instructions read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The account that is called.
+    pub address: bool,
+    /// The first block of the calldata.
+    pub calldata: bool,
 }
 
 /// Defines the results of `reads`, the instructions of the entry block that read the input. `call` is the prover's input, and
@@ -47,10 +58,11 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
     reads: impl Iterator<Item = Inst>,
     call: Option<&Call>,
     before: &Lc<F>,
-    wants_address: bool,
+    wanted: Wanted,
 ) -> Result<Opened<F>, CircuitError> {
     let mut values = Vec::new();
     let (mut calldata, mut env) = (Vec::new(), Vec::new());
+    let mut block = None;
     for inst in reads {
         let data = &func.insts[inst];
         let value = data.result().ok_or(SynthesisError::Unsatisfiable)?;
@@ -63,11 +75,17 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
         }
     }
     let calldata = match calldata.as_slice() {
-        [] => {
+        [] if !wanted.calldata => {
             let digest = call.map(|call| Hasher::shared().calldata(&call.calldata));
             Lc::alloc(cs, || "unread calldata".into(), digest)?
         }
-        reads => open_calldata(cs, reads, call, &mut values)?,
+        reads => {
+            let least = if wanted.calldata { BLOCK_WORDS } else { 0 };
+            let (digest, mut words, rest) = open_calldata(cs, reads, least, call, &mut values)?;
+            words.truncate(BLOCK_WORDS);
+            block = wanted.calldata.then_some((words, rest));
+            digest
+        }
     };
     let mut fields = Vec::with_capacity(env.len() + 1);
     for read in &env {
@@ -77,13 +95,13 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
         values.push((read.value, word));
     }
     let mut address = fields.iter().find(|(opcode, _)| *opcode == Opcode::Address).map(|(_, word)| word.clone());
-    if wants_address && address.is_none() {
+    if wanted.address && address.is_none() {
         let word = field(cs, Opcode::Address, 160, call)?;
         fields.push((Opcode::Address, word.clone()));
         address = Some(word);
     }
     let digest = Hasher::shared().call_in_circuit(cs, before, &calldata, &fields, call.map(|call| &call.env))?;
-    Ok(Opened { values, address, digest })
+    Ok(Opened { values, address, calldata: block, digest })
 }
 
 fn field<F: PrimeField, CS: ConstraintSystem<F>>(
@@ -95,15 +113,18 @@ fn field<F: PrimeField, CS: ConstraintSystem<F>>(
     unchecked(&mut cs.namespace(|| opcode.mnemonic()), width, call.and_then(|call| call.env.read(opcode)))
 }
 
+/// The digest of calldata, of which `reads` are read, the words that were opened, at least `least`, and the digest of the blocks after the
+/// first.
 fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     reads: &[Read],
+    least: usize,
     call: Option<&Call>,
     opened: &mut Vec<(Value, Word<F>)>,
-) -> Result<Lc<F>, CircuitError> {
+) -> Result<(Lc<F>, Vec<Word<F>>, Lc<F>), CircuitError> {
     let data = call.map(|call| call.calldata.as_slice());
     let loads = || reads.iter().filter(|read| read.opcode == Opcode::Calldataload);
-    let needed = loads().map(|read| (read.offset + 32 - SELECTOR).div_ceil(32)).max().unwrap_or(0);
+    let needed = loads().map(|read| (read.offset + 32 - SELECTOR).div_ceil(32)).max().unwrap_or(0).max(least as u32);
     let native = data.map(|data| words_of(data.get(SELECTOR as usize..).unwrap_or_default()));
     let mut words = Vec::with_capacity(needed as usize);
     for index in 0..needed as usize {
@@ -121,7 +142,7 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
     };
     let length = part("length", 64, length)?;
     let head = part("selector", 32, head)?;
-    let digest = Hasher::shared().calldata_in_circuit(cs, &length, &head, &words, data)?;
+    let [digest, rest] = Hasher::shared().calldata_in_circuit(cs, &length, &head, &words, data)?;
     for read in reads {
         let mut cs = cs.namespace(|| format!("{} {}", read.opcode, read.offset));
         let word = match read.opcode {
@@ -130,7 +151,7 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
         };
         opened.push((read.value, word));
     }
-    Ok(digest)
+    Ok((digest, words, rest))
 }
 
 /// The word at byte `offset`: one of `words`, or cut from the bits of the selector and two words.
@@ -196,16 +217,17 @@ pub(crate) fn nothing() -> Call {
     Call { calldata: Vec::new(), env }
 }
 
-/// The digest of an outcome, from the halt block's parameters (code, length, words) and what came before it (see
-/// [`crate::digest`]).
+/// The digest of an outcome, from the halt block's parameters (code, length, words), the digest of what was noted and that of what came
+/// before it (see [`crate::digest`]).
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
 pub fn outcome<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     params: &[Word<F>],
+    noted: &Lc<F>,
     effects: &Lc<F>,
 ) -> Result<Lc<F>, CircuitError> {
     let [halt, length, words @ ..] = params else { return Err(SynthesisError::Unsatisfiable.into()) };
-    Ok(Hasher::shared().outcome_in_circuit(cs, halt, length, words, effects)?)
+    Ok(Hasher::shared().outcome_in_circuit(cs, (halt, length), words, noted, effects)?)
 }

@@ -15,7 +15,7 @@ use crate::digest::{ADVICE_BLOCK, ADVICE_ROWS};
 use crate::error::CircuitError;
 use crate::execute::{self, Call, Execution};
 use crate::gadgets::Lc;
-use crate::legalize::{Legalized, SHARED_ROWS, Support, Unprovable, legalize_sharing, support};
+use crate::legalize::{Legalized, SHARED_ROWS, Support, Unprovable, legalize_sharing, support_of};
 use crate::lower::{self, Features, Layout, State};
 use crate::nova::Fr;
 use crate::plan::Plan;
@@ -58,39 +58,63 @@ fn advice_rows<T>(chosen: &Chosen<T>) -> u64 {
 /// What the prover chooses in the slots of each kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Advice {
-    /// The number of each access among those of its region.
-    accesses: BTreeMap<Inst, usize>,
-    /// How many accesses, and how many elements besides theirs.
-    widths: PrimaryMap<Region, (usize, usize)>,
+    accesses: BTreeMap<Inst, AdviceAt>,
+    widths: PrimaryMap<Region, AdviceWidth>,
+}
+
+/// Where in the advice of its region the choices of an access or a lookup stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdviceAt {
+    /// Its limbs among the elements.
+    pub element: usize,
+    /// Its age among the ages, for an access.
+    pub age: usize,
+}
+
+/// How much the prover chooses in a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct AdviceWidth {
+    /// Elements of accesses and lookups.
+    limbs: usize,
+    ages: usize,
+    /// Elements besides.
+    others: usize,
 }
 
 impl Advice {
     fn new(legalized: &Legalized, regions: &Regions, system: &[System]) -> Self {
         let mut advice = Self::default();
+        let opens = system.contains(&System::Open);
         for data in regions.regions.values() {
-            let mut width = 0;
+            let is_entry = Some(data.root) == legalized.func.entry();
+            let others = if opens && is_entry { System::Open.elements() } else { 0 };
+            let mut width = AdviceWidth { others, ..AdviceWidth::default() };
             for &inst in data.blocks.iter().flat_map(|&block| &legalized.func.blocks[block].insts) {
-                if support(legalized.func.insts[inst].opcode) == Support::Access {
-                    advice.accesses.insert(inst, width);
-                    width += 1;
+                let support = support_of(&legalized.func, &legalized.func.insts[inst]);
+                if matches!(support, Support::Access | Support::Lookup) {
+                    advice.accesses.insert(inst, AdviceAt { element: width.limbs, age: width.ages });
+                    width.limbs += ACCESS_ELEMENTS;
+                    width.ages += usize::from(support == Support::Access);
                 }
             }
-            advice.widths.push((width, 0));
+            advice.widths.push(width);
         }
-        system.iter().for_each(|system| _ = advice.widths.push((system.accesses(), system.elements())));
+        for system in system {
+            let ages = system.accesses();
+            advice.widths.push(AdviceWidth { limbs: ages * ACCESS_ELEMENTS, ages, others: system.elements() });
+        }
         advice
     }
 
-    /// The number of an access among those of its region.
-    pub(crate) fn access(&self, inst: Inst) -> Option<usize> {
+    /// Where the choices of an access or a lookup stand.
+    pub(crate) fn access(&self, inst: Inst) -> Option<AdviceAt> {
         self.accesses.get(&inst).copied()
     }
 
-    /// What an idle slot of `region` chooses, and how many accesses it has: zeros.
+    /// What an idle slot of `region` chooses, zeros, and how many of the elements are of accesses and lookups.
     pub(crate) fn idle<F: PrimeField>(&self, region: Region) -> (Chosen<F>, usize) {
-        let (accesses, elements) = self.widths.get(region).copied().unwrap_or_default();
-        let elements = vec![F::ZERO; accesses * ACCESS_ELEMENTS + elements];
-        (Chosen { elements, ages: vec![F::ZERO; accesses] }, accesses)
+        let AdviceWidth { limbs, ages, others } = self.widths.get(region).copied().unwrap_or_default();
+        (Chosen { elements: vec![F::ZERO; limbs + others], ages: vec![F::ZERO; ages] }, limbs)
     }
 }
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use ff::PrimeField;
 use zvm_ir::{Halt, Outcome, Word as U256};
 
-use crate::digest::Hasher;
+use crate::digest::{BLOCK_WORDS, Hasher};
 use crate::error::CircuitError;
 use crate::execute::{Call, Execution, Trace};
 use crate::field::{from_u256, to_u256, two_pow};
 use crate::place::origin;
 use crate::plan::Plan;
-use crate::program::Program;
+use crate::program::{AdviceAt, Program};
 use crate::region::Region;
 use crate::schedule::Schedule;
 use crate::state::store::{Memory, Store};
@@ -25,9 +25,9 @@ use crate::state::walk::{Op, Walk, walk};
 use crate::statement::{Derived, Roots, Statement};
 use crate::system::System;
 use crate::trace::access::Consumed;
-use crate::trace::record::{Item, Leaf, Record, Undo};
+use crate::trace::record::{Item, Leaf, Record, Undo, blocks_to_open};
 use crate::trace::slots::{SWEPT, SWEPT_ELEMENTS};
-use crate::trace::{ACCESS_ELEMENTS, Challenges, Chosen, INDEX_BITS, age};
+use crate::trace::{Challenges, Chosen, INDEX_BITS, age};
 
 /// How far an execution has been replayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Cursor {
     pub cell: usize,
     /// Operations of the walk through the state tree.
     pub op: usize,
+    /// Blocks of the calldata of the last call that has begun which were opened, after the first.
+    pub block: usize,
 }
 
 /// An execution, ready to be proved over `F`.
@@ -65,6 +67,19 @@ pub struct Prepared<F: PrimeField> {
     origin: F,
     /// What the slots touched hold at the end, by their keys as integers.
     last: BTreeMap<U256, Consumed>,
+    /// For each call, the blocks of its calldata that are opened.
+    blocks: Vec<Vec<([U256; BLOCK_WORDS], F)>>,
+}
+
+/// A block of the calldata, as the prover opens it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenedBlock<F> {
+    /// Its words.
+    pub words: [U256; BLOCK_WORDS],
+    /// The digest of the blocks after it.
+    pub rest: F,
+    /// How often its words are read at computed places.
+    pub times: [u64; BLOCK_WORDS],
 }
 
 /// How an execution is cut into steps.
@@ -103,6 +118,10 @@ impl<F: PrimeField> Prepared<F> {
         let mut trace = execution.trace.clone();
         let mut roots = Roots::none();
         let mut walked = None;
+        let hasher = Hasher::<F>::shared();
+        let blocks = execution.calls.iter().zip(&record.reads);
+        let blocks =
+            blocks.map(|(call, reads)| hasher.calldata_blocks(&call.calldata, blocks_to_open(reads))).collect();
         if let Some(sweep) = program.system_region(System::Sweep) {
             // One runs even if there is nothing to close.
             (0..record.memory.len().div_ceil(SWEPT).max(1)).for_each(|_| trace.push(sweep));
@@ -131,6 +150,7 @@ impl<F: PrimeField> Prepared<F> {
             derived: Derived { origin: F::ZERO, challenges: Challenges::none() },
             steps: Vec::new(),
             origin: origin(&record.account),
+            blocks,
             last: leaves.into_iter().map(|(key, (_, leaf))| (key, leaf.last)).collect(),
         })
     }
@@ -221,11 +241,11 @@ impl<F: PrimeField> Prepared<F> {
             self.steps.push(cursor);
             let mut chosen = Chosen::default();
             let mut slot = |region: Region, runs: &mut core::iter::Peekable<_>| {
-                let (mut here, accesses) = program.advice.idle(region);
+                let (mut here, limbs) = program.advice.idle(region);
                 if runs.next_if(|&next: &Region| next == region).is_some() {
                     let before = cursor;
                     self.advance(program, region, &mut cursor);
-                    self.choose(&mut here, accesses, before, cursor);
+                    self.choose(program, region, &mut here, limbs, before, cursor);
                 }
                 chosen.extend(here);
             };
@@ -256,38 +276,61 @@ impl<F: PrimeField> Prepared<F> {
     fn advance(&self, program: &Program, region: Region, cursor: &mut Cursor) {
         match program.system(region) {
             Some(system) if system.walks() => cursor.op += 1,
+            Some(System::Open) => cursor.block += 1,
             Some(System::Sweep) => cursor.cell = (cursor.cell + SWEPT).min(self.execution.record.memory.len()),
             Some(System::Enter | System::Leave) => {}
             Some(_) | None => {
                 if let Some(&end) = self.execution.record.ends.get(cursor.run as usize) {
                     cursor.item = end;
                 }
-                cursor.call += usize::from(program.is_entry(region));
+                if program.is_entry(region) {
+                    (cursor.call, cursor.block) = (cursor.call + 1, 0);
+                }
             }
         }
         cursor.run += 1;
     }
 
-    /// What the prover chooses in a run between two cursors, of a region with so many accesses.
-    fn choose(&self, chosen: &mut Chosen<F>, accesses: usize, from: Cursor, to: Cursor) {
+    /// What the prover chooses in a run between two cursors, of a region so many of whose elements are of accesses and lookups.
+    fn choose(
+        &self,
+        program: &Program,
+        region: Region,
+        chosen: &mut Chosen<F>,
+        of_accesses: usize,
+        from: Cursor,
+        to: Cursor,
+    ) {
         let limbs = |value: &U256| {
             let (low, high) = halves::<F>(value);
             [low, high]
         };
         let Chosen { elements, ages } = chosen;
-        let (of_accesses, others) = elements.split_at_mut(accesses * ACCESS_ELEMENTS);
+        let (of_accesses, others) = elements.split_at_mut(of_accesses);
         let items = self.execution.record.items.get(from.item..to.item).unwrap_or_default();
-        for (at, item) in items.iter().enumerate() {
-            let (number, consumed) = match item {
-                Item::Access(number, consumed) => (*number, consumed),
-                Item::Undo(undo) => {
+        for item in items {
+            let (at, consumed, number) = match item {
+                Item::Access(at, consumed, number) => (*at, consumed, *number),
+                Item::Undo(undo, number) => {
                     let [low, high] = limbs(&undo.before);
                     put(others, &[low, high, self.key(&undo.slot)]);
-                    (0, &undo.now)
+                    (AdviceAt::default(), &undo.now, *number)
+                }
+                Item::Lookup(element, word) => {
+                    put(of_accesses.get_mut(*element..).unwrap_or_default(), &limbs(word));
+                    continue;
                 }
             };
-            put(of_accesses.get_mut(number * ACCESS_ELEMENTS..).unwrap_or_default(), &limbs(&consumed.value));
-            put(ages.get_mut(number..).unwrap_or_default(), &[age((from.item + at) as u64, consumed.time)]);
+            put(of_accesses.get_mut(at.element..).unwrap_or_default(), &limbs(&consumed.value));
+            put(ages.get_mut(at.age..).unwrap_or_default(), &[age(number, consumed.time)]);
+        }
+        let reads = match program.system(region) {
+            Some(System::Open) => self.reads(to.call, from.block + 1),
+            None if program.is_entry(region) => self.reads(to.call, 0),
+            _ => [0; BLOCK_WORDS],
+        };
+        if program.is_entry(region) || program.system(region) == Some(System::Open) {
+            put(others, &reads.map(F::from));
         }
         let cells = self.execution.record.memory.get(from.cell..to.cell).unwrap_or_default();
         let before = from.cell.checked_sub(1).and_then(|last| self.execution.record.memory.get(last));
@@ -314,6 +357,13 @@ impl<F: PrimeField> Prepared<F> {
             }
             Some(Op::Flush(_) | Op::Close) | None => {}
         }
+    }
+
+    /// How often the words of a block of the calldata of call number `call`, from 1 on, are read at computed places.
+    fn reads(&self, call: usize, block: usize) -> [u64; BLOCK_WORDS] {
+        let reads = call.checked_sub(1).and_then(|call| self.execution.record.reads.get(call));
+        let number = |at: usize| block * BLOCK_WORDS + at;
+        core::array::from_fn(|at| reads.and_then(|reads| reads.get(number(at))).copied().unwrap_or_default())
     }
 
     /// What a slot of storage holds at the end; nothing if it was not touched.
@@ -352,6 +402,7 @@ impl<F: PrimeField> Prepared<F> {
             item: self.execution.record.items.len(),
             cell: self.execution.record.memory.len(),
             op: self.walk.as_ref().map_or(0, |walk| walk.ops.len()),
+            block: usize::MAX,
         };
         Feed { prepared: self, cursor: self.steps.get(step).copied().unwrap_or(end) }
     }
@@ -379,6 +430,7 @@ impl<F: PrimeField> Feed<'_, F> {
     pub fn call(&mut self) -> Option<&Call> {
         let call = self.prepared.execution.calls.get(self.cursor.call);
         self.cursor.call += usize::from(call.is_some());
+        self.cursor.block = 0;
         call
     }
 
@@ -396,7 +448,7 @@ impl<F: PrimeField> Feed<'_, F> {
     /// What the next access consumes.
     pub fn access(&mut self) -> Consumed {
         match self.item() {
-            Some(Item::Access(_, consumed)) => consumed,
+            Some(Item::Access(_, consumed, _)) => consumed,
             _ => Consumed::default(),
         }
     }
@@ -404,9 +456,37 @@ impl<F: PrimeField> Feed<'_, F> {
     /// The next write that is taken back, with its key.
     pub fn undo(&mut self) -> Option<(F, Undo)> {
         match self.item() {
-            Some(Item::Undo(undo)) => Some((self.prepared.key(&undo.slot), undo)),
+            Some(Item::Undo(undo, _)) => Some((self.prepared.key(&undo.slot), undo)),
             _ => None,
         }
+    }
+
+    /// The next word of the calldata that is read at a computed place.
+    pub fn lookup(&mut self) -> U256 {
+        match self.item() {
+            Some(Item::Lookup(_, word)) => word,
+            _ => U256::ZERO,
+        }
+    }
+
+    /// How often the words of the first block of the calldata of the call that has begun last are read at computed places.
+    pub fn first_reads(&self) -> [u64; BLOCK_WORDS] {
+        self.prepared.reads(self.cursor.call, 0)
+    }
+
+    /// The next block of the calldata of the call that has begun last.
+    pub fn block(&mut self) -> OpenedBlock<F> {
+        let number = self.cursor.block;
+        self.cursor.block += 1;
+        let blocks = self.cursor.call.checked_sub(1).and_then(|call| self.prepared.blocks.get(call));
+        let Some(&(words, rest)) = blocks.and_then(|blocks| blocks.get(number)) else { return OpenedBlock::default() };
+        OpenedBlock { words, rest, times: self.prepared.reads(self.cursor.call, number + 1) }
+    }
+
+    /// Whether another block of that calldata has to be opened.
+    pub fn has_more_blocks(&self) -> bool {
+        let blocks = self.cursor.call.checked_sub(1).and_then(|call| self.prepared.blocks.get(call));
+        blocks.is_some_and(|blocks| self.cursor.block < blocks.len())
     }
 
     /// The next cell of memory that is closed, and what it holds.

@@ -137,6 +137,9 @@ impl<T: Clone> Elements<T> {
             | Element::Sum
             | Element::Advice
             | Element::Call
+            | Element::Data
+            | Element::Unread
+            | Element::Opened
             | Element::Swept
             | Element::WalkTree
             | Element::WalkOpen

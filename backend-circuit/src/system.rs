@@ -4,9 +4,10 @@
 //! order in which they run is
 //!
 //! ```text
-//! the calls, each with the writes that it takes back  ⟶  Sweep*  ⟶  Enter  ⟶  (Write | Read | Gap | Flush | Close)*  ⟶  Leave
+//! the calls, each with the writes that it takes back and the calldata that it opens  ⟶  Sweep*  ⟶  Enter  ⟶  (Write | Read | Gap | Flush | Close)*  ⟶  Leave
 //! ```
 
+use crate::digest::BLOCK_WORDS;
 use crate::lower::Features;
 use crate::trace::slots::{SWEPT, SWEPT_ELEMENTS};
 
@@ -15,6 +16,8 @@ use crate::trace::slots::{SWEPT, SWEPT_ELEMENTS};
 pub enum System {
     /// Takes back one write of a call that does not return.
     Undo,
+    /// Opens a block of the calldata of a call that is over.
+    Open,
     /// Opens and closes cells of memory.
     Sweep,
     /// Opens the root of the state tree.
@@ -40,6 +43,9 @@ impl System {
         if features.storage_writes {
             all.push(Self::Undo);
         }
+        if features.calldata {
+            all.push(Self::Open);
+        }
         if features.memory {
             all.push(Self::Sweep);
         }
@@ -53,6 +59,7 @@ impl System {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Undo => "undo",
+            Self::Open => "open",
             Self::Sweep => "sweep",
             Self::Enter => "enter",
             Self::Write => "write",
@@ -81,6 +88,7 @@ impl System {
     pub const fn elements(self) -> usize {
         match self {
             Self::Undo => 3,
+            Self::Open => BLOCK_WORDS,
             Self::Sweep => SWEPT * SWEPT_ELEMENTS,
             Self::Write | Self::Read => 7,
             Self::Gap => 5,

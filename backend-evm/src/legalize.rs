@@ -76,6 +76,8 @@ impl Context<'_> {
                 let (topics, words) = args.split_at(topics);
                 self.words_in_scratch(expand, inst, words, Opcode::Log, u64::from(len), topics)?;
             }
+            // Nothing happens on the EVM either.
+            (Opcode::Note, _) => {}
             (Opcode::Calldataload, _) if self.creation => self.code_word(expand, inst, &args)?,
             (Opcode::ReturnWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Return, &args, len),
             (Opcode::RevertWords, Imm::Len(len)) => expand.exit_words(inst, Opcode::Revert, &args, len),

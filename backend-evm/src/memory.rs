@@ -170,6 +170,7 @@ fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Clz
         | Opcode::KeccakWords
         | Opcode::LogWords
+        | Opcode::Note
         | Opcode::Bound
         | Opcode::Msize
         | Opcode::Calldataload

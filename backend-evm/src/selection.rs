@@ -37,6 +37,7 @@ pub(crate) fn select(opcode: Opcode, operands: usize) -> Selection {
         | Opcode::Select
         | Opcode::KeccakWords
         | Opcode::LogWords
+        | Opcode::Note
         | Opcode::Bound
         | Opcode::ReturnWords
         | Opcode::RevertWords => Expanded,

@@ -231,6 +231,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         | Opcode::Tstore
         | Opcode::Log
         | Opcode::LogWords
+        | Opcode::Note
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

@@ -495,6 +495,7 @@ impl<'a> Machine<'a> {
                 host.log(Log { address: *account, topics: args[..topics].to_vec(), data: bytes });
                 Effect::Done
             }
+            Opcode::Note => Effect::Done,
             Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
             Opcode::Returndatacopy => {
                 let (from, len) = (arg(1)?, arg(2)?);

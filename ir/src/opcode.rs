@@ -466,6 +466,9 @@ instructions! {
     /// Appends a log of the first `imm` bytes of the big-endian words that end the operands, concatenated; the operands
     /// before those words are its topics, at most four. Traps in a static call (LOG0–LOG4).
     LogWords "log_words" (topics_and_words: many) [imm Len] -> NoResult, E::LOGS.and(E::MAY_TRAP);
+    /// Does nothing. Whoever watches an execution sees the words; a circuit hashes them, so that data of any length are part of what
+    /// it shows.
+    Note "note" (words: many) -> NoResult, E::LOGS;
     /// The length of the return data of the latest call (RETURNDATASIZE, EIP-211).
     Returndatasize "returndatasize" () -> LENGTH, E::READS_RETURN_DATA;
     /// Copies return data to memory; traps when it reads past the end (RETURNDATACOPY, EIP-211).

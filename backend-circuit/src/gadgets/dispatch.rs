@@ -196,6 +196,7 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         | Opcode::Bound
         | Opcode::Log
         | Opcode::LogWords
+        | Opcode::Note
         | Opcode::Returndatasize
         | Opcode::Returndatacopy
         | Opcode::EvmCall

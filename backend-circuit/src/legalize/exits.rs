@@ -7,7 +7,8 @@ use zvm_ir::{Block, BlockCall, Function, Halt, Imm, Inst, InstData, Opcode, Pc, 
 use super::memory;
 use super::places::Places;
 use super::support::{Reason, Support, Unprovable, support};
-use super::{MAX_CALLDATA, MAX_HALT_WORDS, MAX_HASH_WORDS};
+use super::{MAX_CALLDATA, MAX_HASH_WORDS};
+use crate::digest::{BLOCK_WORDS, inline_words};
 
 /// Blocks that no proof may reach, with the instruction that is to blame.
 pub(super) type UnprovableBlocks = BTreeMap<Block, Unprovable>;
@@ -61,66 +62,79 @@ fn reason(func: &Function, data: &InstData, writes: Writes) -> Option<Reason> {
     match support(data.opcode) {
         Support::Unprovable(reason) => Some(reason),
         Support::Input if data.opcode == Opcode::Calldataload => match constant(0) {
-            None => Some(Reason::CalldataOffset),
             Some(offset) if offset > Word::from(MAX_CALLDATA - 32) => Some(Reason::CalldataRange),
-            Some(_) => None,
-        },
-        Support::Control => match data.opcode {
-            Opcode::Return | Opcode::Revert => memory::taken(func, data).is_none().then_some(Reason::ReturnSize),
-            Opcode::ReturnWords | Opcode::RevertWords => {
-                (data.args.len() > MAX_HALT_WORDS).then_some(Reason::ReturnSize)
-            }
             _ => None,
         },
         Support::Gadget if data.opcode == Opcode::KeccakWords => {
             (data.args.len() > MAX_HASH_WORDS).then_some(Reason::HashSize)
         }
-        Support::Take => memory::taken(func, data).is_none().then_some(match data.opcode {
-            Opcode::Log => Reason::LogSize,
-            _ => Reason::HashSize,
-        }),
+        Support::Take => memory::taken(func, data).is_none().then_some(Reason::HashSize),
         Support::Write => match data.opcode {
             Opcode::Mstore8 => None,
             _ => (writes == Writes::Seen).then_some(Reason::Copy),
         },
-        Support::Gadget | Support::Input | Support::Access | Support::Log => None,
+        Support::Access => match data.opcode {
+            Opcode::Tload | Opcode::Tstore => constant(0).is_none().then_some(Reason::Transient),
+            _ => None,
+        },
+        Support::Gadget | Support::Input | Support::Lookup | Support::Log | Support::Note | Support::Control => None,
     }
+}
+
+/// How many bytes of data a halt has.
+#[derive(Clone, Copy)]
+enum Length {
+    Constant(u32),
+    Computed(Value),
 }
 
 struct Exit {
     block: Block,
     inst: Inst,
     halt: Halt,
-    len: u32,
+    len: Length,
     words: Vec<Value>,
 }
 
 /// Turns the halts of all provable blocks into jumps to a new halt block, whose parameters are the halt's code, the
-/// length of the data in bytes, and the data's words; words past the length are zero. `None` if nothing halts.
+/// length of the data in bytes, and the data's first words; words past the length are zero. Further words are noted. `None` if nothing
+/// halts.
 pub(super) fn merge_halts(func: &mut Function, unprovable: &UnprovableBlocks) -> Option<Block> {
     let mut exits = Vec::new();
     for &block in func.layout.iter().filter(|block| !unprovable.contains_key(block)) {
         let Some(inst) = func.terminator(block) else { continue };
         let data = &func.insts[inst];
-        let (halt, len, words) = match (data.opcode, data.imm) {
-            (Opcode::Stop | Opcode::Return, _) => (Halt::Return, 0, Vec::new()),
-            (Opcode::Revert, _) => (Halt::Revert, 0, Vec::new()),
-            (Opcode::Trap, _) => (Halt::Trap, 0, Vec::new()),
-            (Opcode::ReturnWords, Imm::Len(len)) => (Halt::Return, len, data.args.clone()),
-            (Opcode::RevertWords, Imm::Len(len)) => (Halt::Revert, len, data.args.clone()),
+        let computed = || match data.args.as_slice() {
+            &[_, len, ref words @ ..] if !words.is_empty() => (Length::Computed(len), words.to_vec()),
+            _ => (Length::Constant(0), Vec::new()),
+        };
+        let (halt, (len, words)) = match (data.opcode, data.imm) {
+            (Opcode::Stop, _) => (Halt::Return, (Length::Constant(0), Vec::new())),
+            (Opcode::Trap, _) => (Halt::Trap, (Length::Constant(0), Vec::new())),
+            (Opcode::Return, _) => (Halt::Return, computed()),
+            (Opcode::Revert, _) => (Halt::Revert, computed()),
+            (Opcode::ReturnWords, Imm::Len(len)) => (Halt::Return, (Length::Constant(len), data.args.clone())),
+            (Opcode::RevertWords, Imm::Len(len)) => (Halt::Revert, (Length::Constant(len), data.args.clone())),
             _ => continue,
         };
-        let words = words.into_iter().take(len.div_ceil(32) as usize).collect();
         exits.push(Exit { block, inst, halt, len, words });
     }
     if exits.is_empty() {
         return None;
     }
     for exit in &mut exits {
-        mask_tail(func, exit);
+        if let Length::Constant(len) = exit.len {
+            exit.words.truncate(len.div_ceil(32) as usize);
+            mask_tail(func, exit, len);
+            note_further(func, exit);
+        }
     }
     let words = exits.iter().map(|exit| exit.words.len()).max().unwrap_or(0);
-    let len_type = Type::of(&Word::from(exits.iter().map(|exit| exit.len).max().unwrap_or(0)));
+    let len_type = |exit: &Exit| match exit.len {
+        Length::Constant(len) => Type::of(&Word::from(len)),
+        Length::Computed(len) => widened_from(func, len),
+    };
+    let len_type = exits.iter().map(len_type).max().unwrap_or(Type::BOOL);
     let word_types: Vec<Type> = (0..words)
         .map(|at| {
             let types = exits.iter().filter_map(|exit| exit.words.get(at).map(|&value| widened_from(func, value)));
@@ -137,10 +151,12 @@ pub(super) fn merge_halts(func: &mut Function, unprovable: &UnprovableBlocks) ->
     for exit in exits {
         let pc = func.insts[exit.inst].pc;
         func.blocks[exit.block].insts.pop();
-        let mut args = vec![
-            constant(func, exit.block, pc, code_type, Word::from(exit.halt.code())),
-            constant(func, exit.block, pc, len_type, Word::from(exit.len)),
-        ];
+        let code = constant(func, exit.block, pc, code_type, Word::from(exit.halt.code()));
+        let len = match exit.len {
+            Length::Constant(len) => constant(func, exit.block, pc, len_type, Word::from(len)),
+            Length::Computed(len) => in_type(func, exit.block, pc, len_type, len),
+        };
+        let mut args = vec![code, len];
         for (at, &ty) in word_types.iter().enumerate() {
             args.push(match exit.words.get(at) {
                 None => constant(func, exit.block, pc, ty, Word::ZERO),
@@ -155,9 +171,22 @@ pub(super) fn merge_halts(func: &mut Function, unprovable: &UnprovableBlocks) ->
     Some(halt_block)
 }
 
-/// Clears the bytes of the last word that lie past the length.
-fn mask_tail(func: &mut Function, exit: &mut Exit) {
-    let used = exit.len % 32;
+/// Notes the words that do not fit into the first block of an outcome, three at a time, the last first.
+fn note_further(func: &mut Function, exit: &mut Exit) {
+    let further = exit.words.split_off(exit.words.len().min(inline_words(0)));
+    let pc = func.insts[exit.inst].pc;
+    let Some(end) = func.blocks[exit.block].insts.pop() else { return };
+    for words in further.chunks(BLOCK_WORDS).rev() {
+        let note = InstData { args: words.to_vec(), ..instruction(Opcode::Note, Imm::None, pc) };
+        let note = func.create_inst(note, &[]);
+        func.blocks[exit.block].insts.push(note);
+    }
+    func.blocks[exit.block].insts.push(end);
+}
+
+/// Clears the bytes of the last word that lie past the length `len`.
+fn mask_tail(func: &mut Function, exit: &mut Exit, len: u32) {
+    let used = len % 32;
     let Some(last) = exit.words.last_mut().filter(|_| used != 0) else { return };
     let mask = Word::MAX << (8 * (32 - used) as usize);
     let pc = func.insts[exit.inst].pc;

@@ -7,7 +7,9 @@
 //! | `mload p`, `mstore p, v`, `p` a multiple of 32 | the same |
 //! | `mload p` elsewhere | two loads, shifted and joined |
 //! | `mstore p, v` elsewhere, `mstore8` | the words that it touches, loaded, changed and stored |
-//! | `return p, n`, `revert p, n`, `log p, n`, `keccak256 p, n` of a constant `n` | `return_words` and the like, of loads |
+//! | `return p, n`, `revert p, n`, `log p, n`, `keccak256 p, n` of a small constant `n` | `return_words` and the like, of loads |
+//!
+//! What takes another number of bytes out of memory is [`super::data`]'s.
 //!
 //! Where a place points within its word is known for most ([`super::residues`]); else a branch tells.
 //!
@@ -18,28 +20,30 @@
 
 use cranelift_entity::SecondaryMap;
 use zvm_ir::cfg::Cfg;
-use zvm_ir::{Block, BlockCall, Function, Imm, Inst, InstData, Opcode, Pc, Type, Value, Word};
+use zvm_ir::memory::MEMORY_LIMIT;
+use zvm_ir::{Block, Function, Imm, Inst, InstData, Opcode, Type, Value, Word};
 
+use super::emit::Emit;
 use super::exits::{UnprovableBlocks, instruction};
 use super::residues::Residues;
-use super::{MAX_HALT_WORDS, MAX_HASH_WORDS};
+use super::{MAX_HASH_WORDS, data};
 
 /// The bits of a place in memory.
 pub const PLACE_BITS: u16 = 27;
 /// The bytes of a word.
 const WORD: u32 = 32;
 
-/// The most bytes that `return`, `log` and `keccak256` take out of memory word by word.
+/// The most bytes that are taken out of memory word by word.
 fn most_bytes(opcode: Opcode) -> Option<usize> {
     match opcode {
-        Opcode::Return | Opcode::Revert | Opcode::Log => Some(MAX_HALT_WORDS * WORD as usize),
+        Opcode::Return | Opcode::Revert | Opcode::Log => Some(data::UNROLLED_WORDS * WORD as usize),
         Opcode::Keccak256 => Some(MAX_HASH_WORDS * WORD as usize),
         _ => None,
     }
 }
 
-/// The constant length of what an instruction takes out of memory; `None` if it is not constant or too long, or not of whole words where
-/// it has to be.
+/// The constant length of what an instruction takes out of memory word by word; `None` if it is not constant or too long, or not of whole
+/// words where it has to be.
 pub(super) fn taken(func: &Function, data: &InstData) -> Option<u32> {
     let most = most_bytes(data.opcode)?;
     let len = func.constant(*data.args.get(1)?)?;
@@ -47,28 +51,65 @@ pub(super) fn taken(func: &Function, data: &InstData) -> Option<u32> {
     (data.opcode != Opcode::Keccak256 || len.is_multiple_of(WORD)).then_some(len)
 }
 
-/// Puts a `bound` before each access whose place has a type of more than [`PLACE_BITS`] bits.
+/// Puts a `bound` before each access whose place has a type of more than [`PLACE_BITS`] bits, and before what takes an unknown number
+/// of bytes.
 pub(super) fn bound_places(func: &mut Function) {
     for block in func.layout.clone() {
-        let mut insts = Vec::with_capacity(func.blocks[block].insts.len());
         for inst in core::mem::take(&mut func.blocks[block].insts) {
-            let data = &func.insts[inst];
-            let room = match data.opcode {
-                Opcode::Mload | Opcode::Mstore => Some(WORD),
-                Opcode::Mstore8 => Some(1),
-                _ => taken(func, data).filter(|&len| len > 0),
-            };
-            let place = data.args.first().copied().filter(|&place| func.ty(place).bits() > PLACE_BITS);
-            if let (Some(room), Some(place)) = (room, place) {
-                let mut bound = instruction(Opcode::Bound, Imm::Word(Word::from(room)), data.pc);
-                bound.args = vec![place];
-                let bound = func.create_inst(bound, &[Type::PLACE]);
-                func.insts[inst].args[0] = func.insts[bound].results[0];
-                insts.push(bound);
+            let data = func.insts[inst].clone();
+            let mut bounds = Bounds { func, block, pc: data.pc };
+            match (data.opcode, data.args.as_slice()) {
+                (Opcode::Mload | Opcode::Mstore, &[place, ..]) => bounds.operand(inst, 0, place, WORD),
+                (Opcode::Mstore8, &[place, _]) => bounds.operand(inst, 0, place, 1),
+                (Opcode::Return | Opcode::Revert | Opcode::Log | Opcode::Keccak256, &[place, len, ..]) => {
+                    match taken(bounds.func, &data) {
+                        Some(0) => {}
+                        Some(len) => bounds.operand(inst, 0, place, len),
+                        None if data.opcode == Opcode::Keccak256 => {}
+                        None => bounds.range(inst, place, len),
+                    }
+                }
+                _ => {}
             }
-            insts.push(inst);
+            func.blocks[block].insts.push(inst);
         }
-        func.blocks[block].insts = insts;
+    }
+}
+
+/// Appends bounds to a block.
+struct Bounds<'a> {
+    func: &'a mut Function,
+    block: Block,
+    pc: Option<u32>,
+}
+
+impl Bounds<'_> {
+    fn bound(&mut self, value: Value, room: u32) -> Value {
+        let mut bound = instruction(Opcode::Bound, Imm::Word(Word::from(room)), self.pc);
+        bound.args = vec![value];
+        let bound = self.func.create_inst(bound, &[Type::PLACE]);
+        self.func.blocks[self.block].insts.push(bound);
+        self.func.insts[bound].results[0]
+    }
+
+    /// An operand that is a place with `room` behind it.
+    fn operand(&mut self, inst: Inst, at: usize, value: Value, room: u32) {
+        if self.func.ty(value).bits() > PLACE_BITS {
+            self.func.insts[inst].args[at] = self.bound(value, room);
+        }
+    }
+
+    /// A place and how many bytes from it on are taken: none of them is beyond the limit.
+    fn range(&mut self, inst: Inst, place: Value, len: Value) {
+        self.operand(inst, 0, place, 0);
+        self.operand(inst, 1, len, 0);
+        let [place, len, ..] = self.func.insts[inst].args[..] else { return };
+        let most = |value| self.func.constant(value).unwrap_or(self.func.ty(value).max_value());
+        if most(place).saturating_add(most(len)) > Word::from(MEMORY_LIMIT) {
+            let mut emit = Emit { func: self.func, block: self.block, pc: self.pc };
+            let end = emit.op(Opcode::Add, &[place, len]);
+            self.bound(end, 0);
+        }
     }
 }
 
@@ -121,6 +162,8 @@ pub(super) fn drop_unseen_writes(func: &mut Function, unprovable: &UnprovableBlo
 /// Runs the pass.
 pub(super) fn lower(func: &mut Function) {
     take_words(func);
+    data::lower(func, &Residues::new(func));
+    super::prune::order(func);
     let residues = Residues::new(func);
     let mut renamed: SecondaryMap<Value, Option<Value>> = SecondaryMap::new();
     for block in func.layout.clone() {
@@ -166,51 +209,7 @@ fn take_words(func: &mut Function) {
     }
 }
 
-/// Appends instructions to a block.
-struct Emit<'a> {
-    func: &'a mut Function,
-    block: Block,
-    pc: Option<Pc>,
-}
-
 impl Emit<'_> {
-    fn append(&mut self, data: InstData, ty: Option<Type>) -> Option<Value> {
-        let inst = self.func.create_inst(data, ty.as_slice());
-        self.func.blocks[self.block].insts.push(inst);
-        self.func.insts[inst].result()
-    }
-
-    fn constant(&mut self, word: impl TryInto<Word>) -> Value {
-        let word: Word = word.try_into().unwrap_or_default();
-        super::exits::constant(self.func, self.block, self.pc, Type::of(&word), word)
-    }
-
-    /// An instruction whose operands say what type its result has: the caller sees to it that they do.
-    fn op(&mut self, opcode: Opcode, args: &[Value]) -> Value {
-        let types: Vec<Type> = args.iter().map(|&value| self.func.ty(value)).collect();
-        let ty = opcode.result_type(&types).ok().flatten().unwrap_or(Type::WORD);
-        let data = InstData { args: args.to_vec(), ..instruction(opcode, Imm::None, self.pc) };
-        // `ty` is that of the one result.
-        self.append(data, Some(ty)).unwrap_or(args[0])
-    }
-
-    fn store(&mut self, place: Value, word: Value) {
-        let data = InstData { args: vec![place, word], ..instruction(Opcode::Mstore, Imm::None, self.pc) };
-        self.append(data, None);
-    }
-
-    fn jump(&mut self, block: Block, args: Vec<Value>) {
-        let targets = vec![BlockCall { block, args }];
-        let data = InstData { targets, ..instruction(Opcode::Jump, Imm::None, self.pc) };
-        self.append(data, None);
-    }
-
-    fn brif(&mut self, flag: Value, targets: [Block; 2]) {
-        let targets = targets.map(|block| BlockCall { block, args: Vec::new() }).to_vec();
-        let data = InstData { args: vec![flag], targets, ..instruction(Opcode::Brif, Imm::None, self.pc) };
-        self.append(data, None);
-    }
-
     fn or(&mut self, a: Value, b: Value) -> Value {
         self.op(Opcode::Or, &[a, b])
     }
@@ -289,8 +288,8 @@ impl Emit<'_> {
         let kept = self.op(Opcode::And, &[second, low]);
         let new = self.op(Opcode::Shl, &[rest, word]);
         let second = self.or(kept, new);
-        self.store(start, first);
-        self.store(next, second);
+        self.effect(Opcode::Mstore, &[start, first]);
+        self.effect(Opcode::Mstore, &[next, second]);
     }
 
     fn store_byte(&mut self, place: Value, byte: Value, residue: Option<u32>) {
@@ -310,7 +309,7 @@ impl Emit<'_> {
         let byte = self.op(Opcode::And, &[byte, ones]);
         let new = self.op(Opcode::Shl, &[shift, byte]);
         let word = self.or(kept, new);
-        self.store(start, word);
+        self.effect(Opcode::Mstore, &[start, word]);
     }
 }
 
@@ -336,7 +335,7 @@ fn align(func: &mut Function, residues: &Residues, block: Block, renamed: &mut S
                     data.results.iter().for_each(|&result| renamed[result] = Some(loaded));
                 }
                 None => {
-                    let [aligned, other, rest] = fork(&mut emit, place);
+                    let [aligned, other, rest] = emit.fork(place, 0);
                     emit.block = aligned;
                     let loaded = emit.op(Opcode::Mload, &[place]);
                     emit.jump(rest, vec![loaded]);
@@ -352,9 +351,9 @@ fn align(func: &mut Function, residues: &Residues, block: Block, renamed: &mut S
                 Some(0) => emit.func.blocks[block].insts.push(inst),
                 Some(_) => emit.unaligned_store(place, word, residue),
                 None => {
-                    let [aligned, other, rest] = fork(&mut emit, place);
+                    let [aligned, other, rest] = emit.fork(place, 0);
                     emit.block = aligned;
-                    emit.store(place, word);
+                    emit.effect(Opcode::Mstore, &[place, word]);
                     emit.jump(rest, Vec::new());
                     emit.block = other;
                     emit.unaligned_store(place, word, None);
@@ -366,14 +365,4 @@ fn align(func: &mut Function, residues: &Residues, block: Block, renamed: &mut S
             _ => func.blocks[block].insts.push(inst),
         }
     }
-}
-
-/// Ends a block with a branch on whether `place` is a multiple of 32: the block where it is, where it is not, and where both meet.
-fn fork(emit: &mut Emit<'_>, place: Value) -> [Block; 3] {
-    let mask = emit.constant(u64::from(WORD - 1));
-    let offset = emit.op(Opcode::And, &[place, mask]);
-    let is_aligned = emit.op(Opcode::Iszero, &[offset]);
-    let blocks = [emit.func.create_block(), emit.func.create_block(), emit.func.create_block()];
-    emit.brif(is_aligned, [blocks[0], blocks[1]]);
-    blocks
 }

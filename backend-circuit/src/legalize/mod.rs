@@ -7,6 +7,9 @@
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
 
 mod bounds;
+mod calldata;
+mod data;
+mod emit;
 mod exits;
 mod hashes;
 mod inline;
@@ -17,7 +20,7 @@ mod prune;
 mod residues;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::{EntityRef, SecondaryMap};
 use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
@@ -25,6 +28,7 @@ use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
 pub use inline::SHARED_ROWS;
 pub use memory::PLACE_BITS;
 pub use places::{Places, is_named, preimages};
+pub(crate) use support::support_of;
 pub use support::{Reason, Support, Unprovable, support};
 
 use self::exits::{UnprovableBlocks, Writes};
@@ -34,8 +38,6 @@ use crate::lower::Features;
 
 /// Calldata words beyond this many bytes are not opened.
 pub const MAX_CALLDATA: u32 = 8192;
-/// The longest return or revert data, in words.
-pub const MAX_HALT_WORDS: usize = 64;
 /// The most words that are hashed at once: eight permutations.
 pub const MAX_HASH_WORDS: usize = 33;
 /// The most instructions that inlining may make of a program.
@@ -56,12 +58,22 @@ pub struct Legalized {
     pub unprovable: BTreeMap<Block, Unprovable>,
     /// What values mean as addresses of storage. None is refused any more.
     pub places: Places,
+    /// The slots of transient storage that the function uses, in order.
+    transient: Vec<Word>,
 }
 
 impl Legalized {
     /// How many field elements carry `value` between regions: one for a place, else as many as its type has limbs.
     pub fn limb_count(&self, value: Value) -> usize {
         if self.places.is_carried(value) { 1 } else { limb_count(u32::from(self.func.ty(value).bits())) }
+    }
+
+    /// The place in memory that stands for a constant slot of transient storage: a word that no place in memory
+    /// reaches, whatever its type. `None` if the slot is not
+    /// constant, or not one that the function uses.
+    pub(crate) fn transient_place(&self, slot: Value) -> Option<u64> {
+        let number = self.transient.binary_search(&self.func.constant(slot)?).ok()?;
+        Some((3 << (PLACE_BITS - 1)) + 32 * number as u64)
     }
 
     /// What the function does besides computing.
@@ -71,8 +83,12 @@ impl Legalized {
             match self.func.insts[inst].opcode {
                 Opcode::Sload => features.storage = true,
                 Opcode::Sstore => (features.storage, features.storage_writes) = (true, true),
-                Opcode::LogWords => features.logs = true,
-                Opcode::Mload | Opcode::Mstore => features.memory = true,
+                Opcode::Log | Opcode::LogWords => features.logs = true,
+                Opcode::Mload | Opcode::Mstore | Opcode::Tload | Opcode::Tstore => features.memory = true,
+                Opcode::Note => features.data = true,
+                Opcode::Calldataload => {
+                    features.calldata |= support_of(&self.func, &self.func.insts[inst]) == Support::Lookup
+                }
                 _ => {}
             }
         }
@@ -94,10 +110,13 @@ pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
 /// As [`legalize`].
 pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, CircuitError> {
     let mut func = inline::run(module, MAX_INSTS, shared_rows)?;
+    drop_notes(&mut func);
     memory::bound_places(&mut func);
     bounds::branch(&mut func);
     prune::order(&mut func);
     let mut unprovable = UnprovableBlocks::new();
+    calldata::lower(&mut func, &mut unprovable);
+    prune::order(&mut func);
     memory::drop_unseen_writes(&mut func, &unprovable);
     prune::dead_values(&mut func, None);
     // What reads memory on the way to an exit keeps no write.
@@ -123,13 +142,28 @@ pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, 
     Ok(renumber(&func, halt, &unprovable))
 }
 
+/// Notes of a program mean nothing. What the circuit hashes is noted later.
+fn drop_notes(func: &mut Function) {
+    for block in func.layout.clone() {
+        let insts = &func.insts;
+        func.blocks[block].insts.retain(|&inst| insts[inst].opcode != Opcode::Note);
+    }
+}
+
 fn renumber(func: &Function, halt: Option<Block>, unprovable: &BTreeMap<Block, Unprovable>) -> Legalized {
     let mut numbers: SecondaryMap<Block, Option<Block>> = SecondaryMap::new();
     for (at, &block) in func.layout.iter().enumerate() {
         numbers[block] = Some(Block::new(at));
     }
     let func = func.compact();
+    let slots = func.insts_in_order().filter_map(|(_, inst)| {
+        let data = &func.insts[inst];
+        let is_transient = matches!(data.opcode, Opcode::Tload | Opcode::Tstore);
+        data.args.first().filter(|_| is_transient).and_then(|&slot| func.constant(slot))
+    });
+    let transient: BTreeSet<Word> = slots.collect();
     Legalized {
+        transient: transient.into_iter().collect(),
         places: Places::new(&func),
         func,
         halt: halt.and_then(|block| numbers[block]),
@@ -144,7 +178,7 @@ fn hoist_inputs(func: &mut Function) {
     let mut pcs = BTreeMap::new();
     for block in func.layout.clone() {
         let (inputs, rest): (Vec<_>, Vec<_>) =
-            func.blocks[block].insts.iter().partition(|&&inst| support(func.insts[inst].opcode) == Support::Input);
+            func.blocks[block].insts.iter().partition(|&&inst| support_of(func, &func.insts[inst]) == Support::Input);
         func.blocks[block].insts = rest;
         for inst in inputs {
             let data = &func.insts[inst];
@@ -226,11 +260,9 @@ mod tests {
             ("mcopy v0, v0, v1 @0042\n v9: u256 = mload v0", Reason::Copy),
             ("v3: u6 = iconst 33\n v9: u256 = keccak256 v1, v3", Reason::HashSize),
             (&format!("v9: u256 = keccak_words {}", ["v1"; 34].join(", ")), Reason::HashSize),
-            ("v9: u256 = calldataload v1", Reason::CalldataOffset),
             ("v9: u256 = calldataload v2", Reason::CalldataRange),
             ("v9: u64 = returndatasize", Reason::ReturnData),
             ("v9: u256 = balance v1", Reason::ChainState),
-            ("log v1, v1", Reason::LogSize),
         ] {
             let used = if line.contains("v9") { "return_words 32, v9" } else { "stop" };
             let out = main(&format!(

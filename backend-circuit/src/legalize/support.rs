@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use zvm_ir::{Opcode, Pc};
+use zvm_ir::{Function, InstData, Opcode, Pc};
 
 /// How the circuit treats an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +11,17 @@ pub enum Support {
     Gadget,
     /// An access to storage or memory, which the trace argument proves.
     Access,
-    /// A log of known words, hashed into the outcome.
+    /// A word of the calldata at a computed place, which the trace argument proves.
+    Lookup,
+    /// A log, hashed into the outcome.
     Log,
+    /// Words of the data of a log or an outcome, hashed.
+    Note,
     /// A value fixed during the execution, opened from a digest of the statement at the entry.
     Input,
     /// A block's end that becomes edges between blocks.
     Control,
-    /// Takes bytes out of memory: words, if they are a constant number.
+    /// Hashes bytes of memory: words, if they are a constant number.
     Take,
     /// A write to memory that legalisation drops or makes one of words.
     Write,
@@ -32,10 +36,8 @@ pub enum Reason {
     Place,
     /// A constant storage slot that may be the hash of anything.
     ConstantSlot,
-    /// Transient storage.
+    /// Transient storage at a computed slot.
     Transient,
-    /// A log whose data have no constant length, or a large one.
-    LogSize,
     /// A copy of bytes that was not turned into stores of words.
     Copy,
     /// Another account's code runs, or an account is created or destroyed.
@@ -46,9 +48,7 @@ pub enum Reason {
     MemoryLimit,
     /// A Keccak hash of bytes whose number is not constant, or not of words, or of more than [`super::MAX_HASH_WORDS`] words.
     HashSize,
-    /// The offset in the calldata depends on input.
-    CalldataOffset,
-    /// The offset in the calldata is beyond [`super::MAX_CALLDATA`].
+    /// The offset in the calldata is constant and beyond [`super::MAX_CALLDATA`], or computed and too large for any block.
     CalldataRange,
     /// The data returned by a call.
     ReturnData,
@@ -60,8 +60,6 @@ pub enum Reason {
     Recursion,
     /// A function whose body, copied into its callers, exceeds [`super::MAX_INSTS`].
     CodeSize,
-    /// Return data whose length is not constant, or of more than [`super::MAX_HALT_WORDS`] words.
-    ReturnSize,
 }
 
 impl Reason {
@@ -70,21 +68,18 @@ impl Reason {
         match self {
             Self::Place => "storage slots that are neither numbers nor structured hashes",
             Self::ConstantSlot => "constant storage slots whose meaning is unknown",
-            Self::Transient => "transient storage",
-            Self::LogSize => "logs of this length",
+            Self::Transient => "transient storage at computed slots",
             Self::Copy => "copies of bytes of unknown length",
             Self::ForeignCall => "calls to other accounts",
             Self::Memory => "size of memory",
             Self::MemoryLimit => "memory this far from the start",
             Self::HashSize => "hashes of this length",
-            Self::CalldataOffset => "calldata offsets that depend on input",
             Self::CalldataRange => "calldata words this far from the start",
             Self::ReturnData => "return data of calls",
             Self::Gas => "gas",
             Self::ChainState => "balances, code and hashes of the chain",
             Self::Recursion => "recursive functions",
             Self::CodeSize => "functions of this size after inlining",
-            Self::ReturnSize => "return data of this length",
         }
     }
 }
@@ -116,8 +111,16 @@ impl fmt::Display for Unprovable {
     }
 }
 
-/// How the circuit treats `opcode`. (`calldataload` needs a constant offset as well, `keccak_words` a bounded number of
-/// words, and the memory exits are provable with length zero.)
+/// How the circuit treats an instruction, with its operands.
+pub(crate) fn support_of(func: &Function, data: &InstData) -> Support {
+    match support(data.opcode) {
+        Support::Input if data.args.first().is_some_and(|&place| func.constant(place).is_none()) => Support::Lookup,
+        of_opcode => of_opcode,
+    }
+}
+
+/// How the circuit treats `opcode`. (`keccak_words` needs a bounded number of words, and transient storage constant slots;
+/// `calldataload` from a computed offset is a lookup.)
 pub const fn support(opcode: Opcode) -> Support {
     use Opcode as Op;
     match opcode {
@@ -180,13 +183,13 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::RevertWords
         | Op::Trap => Support::Control,
         Op::Mstore8 | Op::Mcopy | Op::Calldatacopy | Op::Datacopy => Support::Write,
-        Op::Keccak256 | Op::Log => Support::Take,
+        Op::Keccak256 => Support::Take,
         Op::Msize => Support::Unprovable(Reason::Memory),
         // One that some places pass has become a branch around it.
         Op::Bound => Support::Unprovable(Reason::MemoryLimit),
-        Op::Sload | Op::Sstore | Op::Mload | Op::Mstore => Support::Access,
-        Op::Tload | Op::Tstore => Support::Unprovable(Reason::Transient),
-        Op::LogWords => Support::Log,
+        Op::Sload | Op::Sstore | Op::Mload | Op::Mstore | Op::Tload | Op::Tstore => Support::Access,
+        Op::Log | Op::LogWords => Support::Log,
+        Op::Note => Support::Note,
         Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
         Op::EvmCall
         | Op::EvmCallcode

@@ -41,7 +41,7 @@ pub use state::{Element, Features, Layout, State};
 
 use crate::error::CircuitError;
 use crate::gadgets::{Arms, Lc, Limb, Word, arith, enforce, enforce_boolean, lower_pure, select};
-use crate::legalize::{Support, support};
+use crate::legalize::{Support, support_of};
 use crate::program::Program;
 use crate::region::{Region, Target};
 use crate::registers::{Register, Source, source};
@@ -89,6 +89,8 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
         keys: HashMap::new(),
         constants: BTreeMap::new(),
         gated: HashMap::new(),
+        noted: Vec::new(),
+        opening: Vec::new(),
         incoming: HashMap::new(),
         exits: Vec::new(),
     };
@@ -102,7 +104,10 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
     for &block in &data.blocks {
         lowering.block(cs, block)?;
     }
-    lowering.transfer(cs)
+    let opening = core::mem::take(&mut lowering.opening);
+    let state = lowering.transfer(cs)?;
+    chosen.elements.extend(opening);
+    Ok(state)
 }
 
 /// The predicate of a block or branch.
@@ -152,6 +157,10 @@ struct Lowering<'a, 'f, F: PrimeField> {
     constants: BTreeMap<U256, Lc<F>>,
     /// Registers that were read, times `active`.
     gated: HashMap<Register, Lc<F>>,
+    /// The words that were noted right before a log.
+    noted: Vec<Word<F>>,
+    /// How often the words of the calldata's first block are read: chosen after what accesses choose.
+    opening: Vec<Lc<F>>,
     incoming: HashMap<Block, Vec<Incoming<F>>>,
     exits: Vec<Exit<'a, F>>,
 }
@@ -221,13 +230,19 @@ impl<'a, F: PrimeField> Lowering<'a, '_, F> {
         } else {
             self.join(cs, block)?
         };
-        for &inst in &func.blocks[block].insts {
+        let mut insts = func.blocks[block].insts.iter().copied().peekable();
+        while let Some(inst) = insts.next() {
             let data = &func.insts[inst];
             let mut cs = cs.namespace(|| format!("{} {}", place(data.pc), data.opcode));
-            match support(data.opcode) {
+            match support_of(func, data) {
                 Support::Gadget => self.gadget(&mut cs, inst, &predicate)?,
                 Support::Access => self.access(&mut cs, inst, &predicate)?,
+                Support::Lookup => self.lookup(&mut cs, inst, &predicate)?,
                 Support::Log => self.log(&mut cs, inst, &predicate)?,
+                Support::Note => {
+                    let is_first = insts.peek().is_some_and(|&next| func.insts[next].opcode == Opcode::Log);
+                    self.note(&mut cs, inst, is_first, &predicate)?;
+                }
                 Support::Input => {}
                 Support::Control => self.branch(&mut cs, block, inst, &predicate)?,
                 // Legalisation leaves none of these.

@@ -8,6 +8,7 @@
 //! | `calls` | the digest of the calls that have begun | 0 | that of all calls |
 //! | `outcomes` | the digest of the outcomes so far | 0 | that of all outcomes |
 //! | `label` | the region to run next | the entry | none |
+//! | `data` | the digest of the words of data that were noted since data were last taken | 0 | – |
 //! | `logs` | the digest of outcomes and of the logs of the running call | 0 | – |
 //! | `failing` | whether the running call will not return | 0 | – |
 //! | `account` | the account whose storage is used | the statement's | the same |
@@ -19,6 +20,8 @@
 //! | `advice` | the running hash of what the prover chose | 0 | the one the challenges come from |
 //! | `time` | accesses so far, plus one | 1 | below 2^32 |
 //! | `call` | the number of the running call | 0 | – |
+//! | `unread` | the digest of the running call's calldata after what was opened | 0 | – |
+//! | `opened` | the place of the calldata that is opened next | 0 | – |
 //! | `swept` | the number of the cell of memory that was closed last, plus one | 0 | – |
 //! | `walk …` | where the walk through the state tree is ([`crate::state::circuit`]) | 0 | – |
 
@@ -35,6 +38,8 @@ pub enum Element {
     Outcomes,
     /// The label of the region to run next.
     Label,
+    /// The digest of the words of data that were noted since data were last taken.
+    Data,
     /// The digest of outcomes and of the logs of the running call.
     Logs,
     /// Whether the running call will not return: a boolean.
@@ -63,6 +68,10 @@ pub enum Element {
     Time,
     /// The number of the running call.
     Call,
+    /// The digest of the running call's calldata after what was opened.
+    Unread,
+    /// The place in the calldata of what is opened next.
+    Opened,
     /// The number of the cell of memory that was closed last, plus one.
     Swept,
     /// The topmost node of the state tree, as the walk has come.
@@ -85,10 +94,11 @@ pub enum Element {
 
 impl Element {
     /// All elements in the order of the state.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Calls,
         Self::Outcomes,
         Self::Label,
+        Self::Data,
         Self::Logs,
         Self::Failing,
         Self::Account,
@@ -103,6 +113,8 @@ impl Element {
         Self::Advice,
         Self::Time,
         Self::Call,
+        Self::Unread,
+        Self::Opened,
         Self::Swept,
         Self::WalkTree,
         Self::WalkOpen,
@@ -132,6 +144,7 @@ impl Element {
             Self::Calls => "calls",
             Self::Outcomes => "outcomes",
             Self::Label => "label",
+            Self::Data => "data",
             Self::Logs => "logs",
             Self::Failing => "failing",
             Self::Account => "account",
@@ -146,6 +159,8 @@ impl Element {
             Self::Advice => "advice",
             Self::Time => "time",
             Self::Call => "call",
+            Self::Unread => "unread",
+            Self::Opened => "opened",
             Self::Swept => "swept",
             Self::WalkTree => "walk tree",
             Self::WalkOpen => "walk open",
@@ -162,6 +177,7 @@ impl Element {
     const fn is_needed(self, features: &Features) -> bool {
         match self {
             Self::Calls | Self::Outcomes | Self::Label => true,
+            Self::Data => features.data,
             Self::Logs => features.logs,
             Self::Failing => features.logs || features.storage_writes,
             Self::Account => features.storage || features.logs,
@@ -179,7 +195,8 @@ impl Element {
             Self::Gamma | Self::AlphaLow | Self::AlphaHigh | Self::Sum | Self::Advice | Self::Time => features.trace(),
             Self::AlphaKey => features.storage,
             Self::Swept => features.memory,
-            Self::Call => features.memory || features.storage_writes,
+            Self::Unread | Self::Opened => features.calldata,
+            Self::Call => features.memory || features.storage_writes || features.calldata,
         }
     }
 }
@@ -187,20 +204,24 @@ impl Element {
 /// What a program does besides computing: which parts of the state it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
+    /// It notes words of data.
+    pub data: bool,
+    /// It reads calldata at computed places.
+    pub calldata: bool,
     /// It logs.
     pub logs: bool,
     /// It reads or writes persistent storage.
     pub storage: bool,
     /// It writes persistent storage.
     pub storage_writes: bool,
-    /// It reads memory.
+    /// It reads memory, or transient storage.
     pub memory: bool,
 }
 
 impl Features {
     /// Whether anything goes through the trace argument.
     pub const fn trace(&self) -> bool {
-        self.storage || self.memory
+        self.storage || self.memory || self.calldata
     }
 }
 
@@ -303,7 +324,8 @@ mod tests {
         }
         let pure = Layout::new(&Features::default());
         assert_eq!(pure.elements().collect::<Vec<_>>(), [Element::Calls, Element::Outcomes, Element::Label]);
-        let all = Features { logs: true, storage: true, storage_writes: true, memory: true };
+        let all =
+            Features { data: true, calldata: true, logs: true, storage: true, storage_writes: true, memory: true };
         assert_eq!(Layout::new(&all).len(), Element::ALL.len());
     }
 }

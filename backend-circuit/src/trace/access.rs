@@ -59,6 +59,11 @@ impl<F: PrimeField> Cell<F> {
         Self { space: Space::Journal, index: state.get(Element::Call), key }
     }
 
+    /// The word of the calldata with this number: see [`super::memory_index`].
+    pub fn calldata(index: Lc<F>) -> Self {
+        Self { space: Space::Calldata, index, key: KeyTerm(Lc::zero()) }
+    }
+
     /// The word of memory with this number: see [`super::memory_index`].
     pub fn memory(index: Lc<F>) -> Self {
         Self { space: Space::Memory, index, key: KeyTerm(Lc::zero()) }

@@ -25,6 +25,10 @@
 //! *Completeness.* An inactive access has zeros for advice and inverses. That `γ` hits the negative of a fingerprint happens with
 //! probability below `2^−200`; such a proof cannot be made.
 //!
+//! Calldata do not change, so reading them takes no time: a read leaves a tuple of the word at time zero, and what opens the calldata consumes as
+//! many as were left of each word, however many that are (`times / (γ + fingerprint)`, where `times` is advice). A sum of poles with other
+//! coefficients than zero is not zero, so each word that was read is one that was opened.
+//!
 //! A multiset hash over the points of a curve would need neither challenges nor a first pass. Mapping a tuple to a point takes a
 //! Poseidon hash (264 rows and more) and a square root, and an access has two tuples: over 500 rows, where this has about 100.
 
@@ -51,6 +55,8 @@ pub enum Space {
     Journal = 2,
     /// A word of memory, by the number of the call and the place.
     Memory = 3,
+    /// A word of the calldata, by the number of the call and the place.
+    Calldata = 4,
 }
 
 /// The challenges.
@@ -111,7 +117,7 @@ fn stamp<F: PrimeField>(time: &Lc<F>, space: Space, index: &Lc<F>) -> Lc<F> {
     Lc::sum([(F::ONE, time), (space_term(space), &Lc::one()), (two_pow(TIME_BITS + 3), index)])
 }
 
-/// The number of the cell of memory at `place` (below 2^28) of a call.
+/// The number of the cell of memory, or of calldata, at `place` (below 2^28) of a call.
 pub fn memory_index<F: PrimeField>(call: &Lc<F>, place: &Lc<F>) -> Lc<F> {
     Lc::sum([(two_pow(MEMORY_BITS), call), (F::ONE, place)])
 }

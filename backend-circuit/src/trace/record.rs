@@ -7,18 +7,21 @@ use zvm_ir::{Address, Inst, Opcode, PreState, Word};
 
 use super::MEMORY_BITS;
 use super::access::Consumed;
+use crate::digest::BLOCK_WORDS;
 use crate::legalize::{Reason, Unprovable};
 use crate::place::{OFFSET_BITS, Position, Preimages};
-use crate::program::Program;
+use crate::program::{AdviceAt, Program};
 use crate::registers::{Source, source};
 
 /// What a slot consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// An access of the program: its number among those of its region, and what it consumes.
-    Access(usize, Consumed),
-    /// A write that a failing call takes back.
-    Undo(Undo),
+    /// An access of the program: where its choices stand, what it consumes, and how many came before it.
+    Access(AdviceAt, Consumed, u64),
+    /// A word of the calldata that is read: where its limbs stand among the elements, and the word.
+    Lookup(usize, Word),
+    /// A write that a failing call takes back, and how many accesses came before.
+    Undo(Undo, u64),
 }
 
 /// A write that a failing call takes back.
@@ -46,7 +49,7 @@ pub struct Leaf {
 /// What an execution does to the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// What runs of regions consume, in order: item number `i` at time `i + 1`.
+    /// What runs of regions consume and read, in order.
     pub items: Vec<Item>,
     /// For each run of a region, how many items were consumed up to its end. Empty if the program touches no state.
     pub ends: Vec<usize>,
@@ -54,12 +57,19 @@ pub struct Record {
     pub leaves: Vec<Leaf>,
     /// The cells of memory touched, by their numbers, with what each holds at the end.
     pub memory: Vec<(u64, Consumed)>,
+    /// How often each word of each call's calldata was read at a computed place, up to the last that was.
+    pub reads: Vec<Vec<u64>>,
     /// The hashes of places that were computed.
     pub preimages: Preimages,
     /// The account whose storage is used.
     pub account: Address,
     /// The time after the last access.
     pub time: u64,
+}
+
+/// How many blocks of calldata after the first are opened for these reads.
+pub(crate) fn blocks_to_open(reads: &[u64]) -> usize {
+    reads.len().saturating_sub(BLOCK_WORDS).div_ceil(BLOCK_WORDS)
 }
 
 /// Makes a [`Record`] of an execution.
@@ -71,6 +81,8 @@ pub(crate) struct Recorder<'a> {
     memory: BTreeMap<u64, Consumed>,
     /// The writes of the running call, with what was there before.
     journal: Vec<(Word, Word)>,
+    /// How often words of the running call's calldata were read.
+    reads: Vec<u64>,
     /// The number of the running call, the first being 1.
     call: u64,
     /// The first instruction that names a slot or an offset by a number that is too large: the row `offset` does not hold there.
@@ -83,7 +95,7 @@ impl<'a> Recorder<'a> {
         let preimages = program.legalized.places.known().clone();
         let record = Record { account, time: 1, preimages, ..Record::default() };
         let (cells, memory) = (BTreeMap::new(), BTreeMap::new());
-        Self { program, pre, record, cells, memory, journal: Vec::new(), call: 1, far: None }
+        Self { program, pre, record, cells, memory, journal: Vec::new(), reads: Vec::new(), call: 1, far: None }
     }
 
     /// A run of a region begins.
@@ -123,8 +135,28 @@ impl<'a> Recorder<'a> {
                 let consumed = self.memory_access(place, value);
                 self.push(inst, consumed);
             }
+            (Opcode::Tload | Opcode::Tstore, &[_, ref written @ ..], result) => {
+                let slot = legalized.func.insts[inst].args.first();
+                let place = slot.and_then(|&slot| legalized.transient_place(slot)).unwrap_or_default();
+                let value = written.first().copied().or(result).unwrap_or_default();
+                let consumed = self.memory_access(Word::from(place), value);
+                self.push(inst, consumed);
+            }
+            (Opcode::Calldataload, &[place], Some(word)) => self.lookup(inst, place, word),
             _ => {}
         }
+    }
+
+    /// A word of the calldata is read, if its place is computed.
+    fn lookup(&mut self, inst: Inst, place: Word, word: Word) {
+        let Some(at) = self.program.advice.access(inst) else { return };
+        let number = (place.saturating_to::<usize>() / 32).min(1 << MEMORY_BITS);
+        if self.reads.len() <= number {
+            self.reads.resize(number + 1, 0);
+        }
+        self.reads[number] += 1;
+        self.record.items.push(Item::Lookup(at.element, word));
+        self.end_item();
     }
 
     /// Leaves `value` in a cell of memory; gives what it consumes.
@@ -165,8 +197,9 @@ impl<'a> Recorder<'a> {
     }
 
     fn push(&mut self, inst: Inst, consumed: Consumed) {
-        let number = self.program.advice.access(inst).unwrap_or_default();
-        self.record.items.push(Item::Access(number, consumed));
+        let at = self.program.advice.access(inst).unwrap_or_default();
+        // The access has been counted, from 1 on.
+        self.record.items.push(Item::Access(at, consumed, self.record.time - 2));
         self.end_item();
     }
 
@@ -187,20 +220,22 @@ impl<'a> Recorder<'a> {
         core::mem::replace(&mut leaf.last, Consumed { value, time })
     }
 
-    /// A call is over. Gives how many writes it takes back.
-    pub(crate) fn end_call(&mut self, failed: bool) -> usize {
+    /// A call is over. Gives how many writes it takes back, and how many blocks of its calldata it opens.
+    pub(crate) fn end_call(&mut self, failed: bool) -> (usize, usize) {
         let journal = core::mem::take(&mut self.journal);
+        let reads = core::mem::take(&mut self.reads);
+        let blocks = blocks_to_open(&reads);
+        self.record.reads.push(reads);
         self.call += 1;
-        if !failed {
-            return 0;
-        }
-        for &(slot, before) in journal.iter().rev() {
+        let writes = if failed { journal.as_slice() } else { &[] };
+        for &(slot, before) in writes.iter().rev() {
             self.begin_run();
             let now = self.access(slot, before);
-            self.record.items.push(Item::Undo(Undo { slot, before, now }));
+            self.record.items.push(Item::Undo(Undo { slot, before, now }, self.record.time - 2));
             self.end_item();
         }
-        journal.len()
+        (0..blocks).for_each(|_| self.begin_run());
+        (writes.len(), blocks)
     }
 
     /// The record.

@@ -4,6 +4,15 @@
 //! in a journal: a tuple of the call, the number of the write, the key, and what the slot held before. The slot consumes the entry
 //! with the highest number and writes that value back; the call is over when no entry is left.
 //!
+//! `open` opens a block of the calldata of the call that has ended last, and offers its words to those that read them at computed places. The first
+//! block is opened when the call begins. A prover opens as many blocks as it needs.
+//!
+//! | name | equation | meaning |
+//! |---|---|---|
+//! | `block` | `active · (hash − unread) = 0` | the block is the next of the calldata's digest |
+//! | `times` | `inverse · (γ + fingerprint) = times` | a word is consumed as often as it was read |
+//! | `idle` | `times · (1 − active) = 0` | an idle slot offers nothing |
+//!
 //! `sweep` opens and closes cells of memory: it leaves the tuple of time zero, with value zero, and consumes the last one. The numbers
 //! of cells strictly increase, so each is opened once.
 //!
@@ -29,18 +38,26 @@ use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 
 use super::access::{Cell, Consumed, Content, Limbs, access, key_term, value_term};
-use super::{Chosen, INDEX_BITS};
+use super::{Chosen, INDEX_BITS, memory_index};
+use crate::digest::{BLOCK_WORDS, Hasher};
 use crate::error::CircuitError;
 use crate::field::{to_u256, two_pow};
 use crate::gadgets::{Lc, compare, decompose, enforce};
 use crate::lower::{Element, State, next_call};
 use crate::program::Program;
 use crate::region::{DONE, Region};
-use crate::replay::Feed;
+use crate::replay::{Feed, OpenedBlock};
 use crate::state::circuit::{Access, Cursor};
 use crate::state::order::Split;
 use crate::state::walk::Op;
 use crate::system::System;
+
+/// The bytes of a word, and of a block of the calldata.
+const WORD_BYTES: u64 = 32;
+const BLOCK_BYTES: u64 = WORD_BYTES * BLOCK_WORDS as u64;
+/// Where the first block of the calldata begins, and where the next.
+pub(crate) const FIRST_BLOCK: u64 = 4;
+pub(crate) const FIRST_BLOCK_END: u64 = FIRST_BLOCK + BLOCK_BYTES;
 
 /// How many cells of memory a slot opens and closes.
 pub const SWEPT: usize = 8;
@@ -66,6 +83,10 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
             slot.undo(cs, feed.as_deref_mut())?;
             return Ok(slot.state);
         }
+        System::Open => {
+            slot.open(cs, feed.as_deref_mut())?;
+            return Ok(slot.state);
+        }
         System::Sweep => {
             slot.sweep(cs, feed.as_deref_mut())?;
             return Ok(slot.state);
@@ -75,7 +96,7 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
     let is_idle = active.value() == Some(F::ZERO);
     let mut cursor = Cursor::from_elements(Element::WALK.map(|element| before.get(element)));
     match system {
-        System::Undo | System::Sweep => {}
+        System::Undo | System::Open | System::Sweep => {}
         System::Enter => {
             let parts = feed.as_deref().and_then(Feed::parts);
             cursor.enter(cs, active, &before.get(Element::Root), parts.as_ref())?;
@@ -121,6 +142,35 @@ fn next<F: PrimeField>(feed: &mut Option<&mut Feed<'_, F>>, is_idle: bool) -> Op
     Some((Some(op), last))
 }
 
+/// Offers the words of a block of the calldata to those that read them: each is consumed as often as it was read. Gives how often, which the
+/// prover chooses. Rows: 4 for each word.
+///
+/// # Errors
+/// `AssignmentMissing` when the constraint system wants a value that is not known.
+pub(crate) fn offer<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    state: &mut State<F>,
+    active: &Lc<F>,
+    first: &Lc<F>,
+    words: &[Limbs<F>],
+    times: Option<[u64; BLOCK_WORDS]>,
+) -> Result<Vec<Lc<F>>, SynthesisError> {
+    let mut chosen = Vec::with_capacity(words.len());
+    for (at, word) in words.iter().enumerate() {
+        let mut cs = cs.namespace(|| format!("offer {at}"));
+        let times = times.and_then(|times| times.get(at).copied()).map(F::from);
+        let times = Lc::alloc(&mut cs, || "times".into(), times)?;
+        enforce(&mut cs, || "idle".into(), &times, &active.complement(), &Lc::zero());
+        let place = first.plus(&Lc::constant(F::from(at as u64 * WORD_BYTES)));
+        let cell = Cell::calldata(memory_index(&state.get(Element::Call), &place));
+        let term = value_term(&mut cs, state, word)?;
+        let offered = Content::new(&cell, &term).term(&mut cs, "times", state, &Lc::zero(), &times)?;
+        state.add(Element::Sum, &offered.times(-F::ONE));
+        chosen.push(times);
+    }
+    Ok(chosen)
+}
+
 struct Slot<'a, F: PrimeField> {
     program: &'a Program,
     active: &'a Lc<F>,
@@ -156,6 +206,34 @@ impl<F: PrimeField> Slot<'_, F> {
         let own = self.program.system_region(System::Undo).map_or(DONE, |undo| undo.label());
         let more = (none.complement(), own);
         next_call(cs, self.program, &mut self.state, self.active, own, Some(more), feed)
+    }
+
+    /// Opens the next block of the calldata.
+    fn open<CS: ConstraintSystem<F>>(
+        &mut self,
+        cs: &mut CS,
+        mut feed: Option<&mut Feed<'_, F>>,
+    ) -> Result<(), CircuitError> {
+        let is_idle = self.active.value() == Some(F::ZERO);
+        let block = feed.as_deref_mut().map(|feed| if is_idle { OpenedBlock::default() } else { feed.block() });
+        let mut limbs = Vec::with_capacity(BLOCK_WORDS);
+        for at in 0..BLOCK_WORDS {
+            let word = block.as_ref().map(|block| block.words[at]);
+            limbs.push(Limbs::alloc(cs, &format!("word {at}"), word)?);
+        }
+        let rest = Lc::alloc(cs, || "rest".into(), block.as_ref().map(|block| block.rest))?;
+        let hash = Hasher::shared().calldata_block_in_circuit(cs, &limbs, &rest)?;
+        let unread = self.state.get(Element::Unread);
+        enforce(cs, || "block".into(), self.active, &hash.minus(&unread), &Lc::zero());
+        let change = Lc::mul(cs, || "unread".into(), self.active, &rest.minus(&unread))?;
+        self.state.add(Element::Unread, &change);
+        let first = self.state.get(Element::Opened);
+        let times = block.map(|block| block.times);
+        let times = offer(cs, &mut self.state, self.active, &first, &limbs, times)?;
+        self.chosen.elements.extend(times);
+        self.state.add(Element::Opened, &self.active.times(F::from(BLOCK_BYTES)));
+        let own = self.program.system_region(System::Open).map_or(DONE, |open| open.label());
+        next_call(cs, self.program, &mut self.state, self.active, own, None, feed)
     }
 
     /// Opens and closes cells of memory, each with a larger number than the one before.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::program::Program;
-use zvm_ir::{Address, Env, PreState, Word};
+use zvm_ir::passes::{Goal, Options};
+use zvm_ir::{Address, Env, Module, PreState, Word};
 
 /// Adds the amount to slot 0, logs it, and reverts if it is seven.
 const COUNTER: &str = "zvm 1
@@ -105,6 +106,41 @@ block0:
 }
 ";
 
+/// Copies as many bytes of the calldata as the second word says, from the place that the third says to that of the first; keeps the second word in
+/// transient storage; logs the copy with one topic, and with four; and returns it behind what is at the place, or reverts with it if the fourth word
+/// is not zero.
+pub(crate) const LENGTHS: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u6 = iconst 36
+    v3: u256 = calldataload v2
+    v4: u7 = iconst 68
+    v5: u256 = calldataload v4
+    v6: u7 = iconst 100
+    v7: u256 = calldataload v6
+    v8: u64 = iconst 0xfffffffffffffffe
+    tstore v8, v3
+    calldatacopy v1, v5, v3
+    log v1, v3, v5
+    v9: u256 = tload v8
+    log v1, v9, v1, v3, v5, v7
+    v10: u256 = calldataload v5
+    v11: u256 = wadd v1, v9
+    mstore v11, v10
+    v12: u6 = iconst 32
+    v13: u256 = wadd v9, v12
+    v14: u1 = iszero v7
+    brif v14, block1, block2
+block1:
+    return v1, v13
+block2:
+    revert v1, v13
+}
+";
+
 fn program(text: &str) -> Program {
     Program::compile(&zvm_ir::parse(text).unwrap()).unwrap()
 }
@@ -113,6 +149,15 @@ fn call(caller: u8, words: &[u64]) -> Call {
     let mut calldata = vec![0; 4];
     words.iter().for_each(|&word| calldata.extend(Word::from(word).to_be_bytes::<32>()));
     Call { calldata, env: Env { caller: [caller; 20], ..Env::default() } }
+}
+
+/// As bytecode would be: optimised for the circuit.
+pub(crate) fn optimized(text: &str) -> Module {
+    let mut module = zvm_ir::parse(text).unwrap();
+    assert_eq!(zvm_ir::verify(&module), Ok(()));
+    let options = Options { goal: Goal::Circuit, ..Options::default() };
+    zvm_ir::passes::optimize(&mut module, &options).unwrap();
+    module
 }
 
 /// A state of one account's slots.
@@ -175,4 +220,13 @@ pub(crate) fn cells() -> Batch {
 pub(crate) fn memory() -> Batch {
     let calls = [[1, 7, 1], [2, 8, 3], [2, 9, 2], [0, 1, 2], [31, 5, 31]].map(|words| call(1, &words)).to_vec();
     (program(MEMORY), calls, Slots(BTreeMap::new()))
+}
+
+/// Data of no, few and many bytes, that begin and end inside words, from every part of the calldata and past its end.
+pub(crate) fn lengths() -> Batch {
+    let calls = [[64, 200, 132, 0], [65, 40, 2, 0], [96, 0, 36, 1], [64, 170, 131, 1], [70, 128, 300, 0]];
+    let mut calls = calls.map(|words| call(1, &words)).to_vec();
+    calls.iter_mut().for_each(|call| call.calldata.extend((1..=210).map(|byte: u8| byte)));
+    let program = Program::compile(&optimized(LENGTHS)).unwrap();
+    (program, calls, Slots(BTreeMap::new()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::batches::{cells, counter, memory, token};
+use crate::batches::{cells, counter, lengths, memory, token};
 use crate::random::Generator;
 use bellpepper_core::ConstraintSystem;
 use cranelift_entity::EntityRef;
@@ -129,7 +129,7 @@ fn every_value_of_a_slot_is_forced() {
 fn every_value_of_a_slot_with_a_state_is_forced() {
     let mut found = Perturbed::default();
     let mut kinds = BTreeSet::new();
-    for (program, calls, pre) in [counter(), token(), cells(), memory()] {
+    for (program, calls, pre) in [counter(), token(), cells(), memory(), lengths()] {
         let prepared = cut(&program, program.prepare(&calls, &pre).unwrap());
         let mut seen = vec![0; program.slot_kinds()];
         perturb(&program, &prepared, &mut found, |_, region| {
@@ -146,7 +146,7 @@ fn every_value_of_a_slot_with_a_state_is_forced() {
             }
         }
     }
-    let all = Features { logs: true, storage: true, storage_writes: true, memory: true };
+    let all = Features { data: true, calldata: true, logs: true, storage: true, storage_writes: true, memory: true };
     assert!(System::of(&all).iter().all(|system| kinds.contains(system)), "{kinds:?}");
     let Perturbed { values, free_inverses } = found;
     assert!(values > 50_000 && free_inverses < values / 10, "{free_inverses} of {values}");
@@ -184,7 +184,7 @@ fn but_advice(program: &Program, mut z: Vec<Fr>) -> Vec<Fr> {
 /// The same of programs with a state, whose slots may idle anywhere in an execution; only the hash of the advice moves on.
 #[test]
 fn an_idle_slot_leaves_the_state_as_it_is() {
-    for (program, calls, pre) in [counter(), token()] {
+    for (program, calls, pre) in [counter(), token(), lengths()] {
         let prepared = cut(&program, program.prepare(&calls, &pre).unwrap());
         let advice = program.layout().place(Element::Advice).unwrap();
         let mut z = prepared.initial_state(&program).unwrap();

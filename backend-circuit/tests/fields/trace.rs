@@ -9,12 +9,13 @@ use zvm_backend_circuit::execute::{Execution, Trace};
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::replay::{Cut, Prepared};
 use zvm_backend_circuit::statement::StateError;
+use zvm_backend_circuit::system::System;
 use zvm_backend_circuit::trace::access::Consumed;
 use zvm_backend_circuit::trace::record::{Item, Record};
 use zvm_ir::{Halt, Word};
 
 use super::Fr;
-use crate::batches::{Batch, Slots, cells, counter, memory, token};
+use crate::batches::{Batch, Slots, cells, counter, lengths, memory, token};
 
 /// What gives a lie away.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,23 +58,23 @@ fn lie(batch: &Batch, change: impl FnOnce(&mut Execution)) -> Found {
 
 fn accessed(record: &mut Record, at: usize) -> &mut Consumed {
     let mut accesses = record.items.iter_mut().filter_map(|item| match item {
-        Item::Access(_, consumed) => Some(consumed),
-        Item::Undo(_) => None,
+        Item::Access(_, consumed, _) => Some(consumed),
+        Item::Undo(..) | Item::Lookup(..) => None,
     });
     accesses.nth(at).unwrap()
 }
 
 fn undone(record: &mut Record) -> &mut zvm_backend_circuit::trace::record::Undo {
     let undo = record.items.iter_mut().find_map(|item| match item {
-        Item::Undo(undo) => Some(undo),
-        Item::Access(..) => None,
+        Item::Undo(undo, _) => Some(undo),
+        Item::Access(..) | Item::Lookup(..) => None,
     });
     undo.unwrap()
 }
 
 #[test]
 fn the_truth_is_proved() {
-    for (program, calls, pre) in [counter(), token(), cells(), memory()] {
+    for (program, calls, pre) in [counter(), token(), cells(), memory(), lengths()] {
         let execution = program.execute_all(&calls, &pre).unwrap();
         assert_eq!(prove(&program, execution, &pre), Found::Nothing);
     }
@@ -121,7 +122,7 @@ fn what_fails_is_taken_back() {
     // Without taking it back, nothing can follow.
     let (program, ..) = &batch;
     let without = |execution: &mut Execution| {
-        let undo = program.system_region(zvm_backend_circuit::system::System::Undo).unwrap();
+        let undo = program.system_region(System::Undo).unwrap();
         let mut trace = Trace::default();
         execution.trace.iter().filter(|&region| region != undo).for_each(|region| trace.push(region));
         execution.trace = trace;
@@ -182,6 +183,66 @@ fn memory_is_what_was_written() {
         execution.record.memory.insert(1, cell);
     });
     assert!(matches!(twice, Found::Row(_)), "{twice:?}");
+}
+
+/// The words of calldata that are read at computed places are those of the calldata, each from where it stands.
+#[test]
+fn calldata_are_what_the_call_has() {
+    let sum = Found::State(StateError::Sum);
+    let batch = lengths();
+    let (program, calls, pre) = &batch;
+    let honest = program.execute_all(calls, pre).unwrap();
+    let lookups: Vec<usize> =
+        (0..honest.record.items.len()).filter(|&at| matches!(honest.record.items[at], Item::Lookup(..))).collect();
+    assert!(lookups.len() > 20, "{} words are read at computed places", lookups.len());
+    for &at in &lookups {
+        for change in [Word::from(1), Word::from(1) << 200] {
+            let found = lie(&batch, |execution| match &mut execution.record.items[at] {
+                Item::Lookup(_, word) => *word ^= change,
+                _ => unreachable!(),
+            });
+            // What is read is stored and hashed too: that is as wrong as the sum.
+            assert!(found == sum || found == Found::State(StateError::Outcome), "{found:?}");
+        }
+    }
+    // Each word counts as often as it was read: of the first block, and of those after it.
+    for (call, reads) in honest.record.reads.iter().enumerate() {
+        for at in 0..reads.len() {
+            assert_eq!(lie(&batch, |execution| execution.record.reads[call][at] += 1), sum);
+        }
+        if reads.len() > 3 {
+            // A block that is not opened.
+            let open = program.system_region(System::Open).unwrap();
+            let found = lie(&batch, |execution| {
+                execution.record.reads[call].truncate(3);
+                let mut trace = Trace::default();
+                let mut begun = 0;
+                for region in execution.trace.iter() {
+                    begun += usize::from(program.is_entry(region));
+                    if region != open || begun != call + 1 {
+                        trace.push(region);
+                    }
+                }
+                execution.trace = trace;
+            });
+            assert_eq!(found, sum);
+        }
+    }
+}
+
+/// Blocks are opened one after the other, each as the digest says.
+#[test]
+fn no_other_block_is_opened() {
+    let (program, calls, pre) = lengths();
+    let mut other = calls.clone();
+    let last = other[0].calldata.len() - 1;
+    other[0].calldata[last] ^= 1;
+    let mut execution = program.execute_all(&other, &pre).unwrap();
+    assert!(execution.record.reads[0].len() > 3);
+    // All that follows from the other calldata is told; only the calls are those of the statement.
+    execution.calls = calls;
+    let found = prove(&program, execution, &pre);
+    assert!(matches!(found, Found::State(StateError::Sum)), "{found:?}");
 }
 
 /// Logs and data are those that were; a call that fails has no logs to add.

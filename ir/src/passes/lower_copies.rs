@@ -28,6 +28,9 @@ const UNROLLED: u32 = 256;
 /// So many bytes of data are written as constants.
 const DATA: u32 = 1024;
 
+/// A place in the calldata that none reach.
+const OUTSIDE: u64 = (1 << 63) + 4;
+
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     if cx.goal() != Goal::Circuit || cx.observes_msize() {
@@ -79,10 +82,12 @@ fn lower(func: &mut Function, cx: &Context, at: usize, position: usize) {
     match (data.opcode, data.imm) {
         (Opcode::Datacopy, Imm::Data(segment)) => emit.constants(to, from, len, cx.data(segment)),
         (Opcode::Calldatacopy, _) => {
-            // Beyond the end there are zeros, and sums with the end do not wrap.
+            // Beyond the end there are zeros, and sums with a place that no calldata reach do not wrap. Modulo 32 it is where words of arguments are, so
+            // that what is known of places modulo 32 is not lost.
             let size = emit.op(Opcode::Calldatasize, &[]);
             let inside = emit.op(Opcode::Ult, &[from, size]);
-            let from = emit.op(Opcode::Select, &[inside, from, size]);
+            let outside = emit.word(Word::from(OUTSIDE));
+            let from = emit.op(Opcode::Select, &[inside, from, outside]);
             match small(emit.func, len, UNROLLED) {
                 Some(len) => emit.words(to, From::Calldata(from), len),
                 None => emit.upwards(to, From::Calldata(from), len),
