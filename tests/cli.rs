@@ -82,8 +82,8 @@ fn check_reports_both_rings() {
     let report = document(&run(&["check", "0x5f355f5500", "--json"]));
     assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(true)));
 
-    // tstore(0, calldataload(0)): on L1, not in a proof.
-    let output = run(&["check", "0x5f355f5d00", "--json"]);
+    // tstore(callvalue(), calldataload(0)): on L1, not in a proof, for its slot is computed.
+    let output = run(&["check", "0x5f35345d00", "--json"]);
     assert_eq!(exit(&output), 0);
     let report = document(&output);
     assert_eq!((&report["l1_ring"], &report["proof_ring"]), (&json!(true), &json!(false)));
@@ -397,8 +397,8 @@ fn a_limit_exits_with_4() {
 fn a_proof_that_needs_transient_storage_is_refused_with_its_place() {
     let folder = folder();
     let proof = folder.path().join("proof.zvmp").display().to_string();
-    // calldatasize is zero: stop. Otherwise tstore(0, 1).
-    let output = run(&["prove", "0x36600557005b60015f5d00", "--calldata", "0x01", "-o", &proof]);
+    // calldatasize is zero: stop. Otherwise tstore(callvalue(), 1), at a slot that is computed.
+    let output = run(&["prove", "0x36600557005b6001345d00", "--calldata", "0x01", "-o", &proof]);
     assert_eq!(exit(&output), 3, "{}", errors(&output));
     let text = errors(&output);
     assert!(text.contains("ZV0602") && text.contains("TSTORE") && text.contains("0x0009"), "{text}");

@@ -195,7 +195,8 @@ fn calldata_are_what_the_call_has() {
     let lookups: Vec<usize> =
         (0..honest.record.items.len()).filter(|&at| matches!(honest.record.items[at], Item::Lookup(..))).collect();
     assert!(lookups.len() > 20, "{} words are read at computed places", lookups.len());
-    for &at in &lookups {
+    // A proof of the whole batch for each lie: some of them, of every call.
+    for &at in lookups.iter().step_by(5) {
         for change in [Word::from(1), Word::from(1) << 200] {
             let found = lie(&batch, |execution| match &mut execution.record.items[at] {
                 Item::Lookup(_, word) => *word ^= change,
@@ -207,7 +208,7 @@ fn calldata_are_what_the_call_has() {
     }
     // Each word counts as often as it was read: of the first block, and of those after it.
     for (call, reads) in honest.record.reads.iter().enumerate() {
-        for at in 0..reads.len() {
+        for at in (0..reads.len()).step_by(4) {
             assert_eq!(lie(&batch, |execution| execution.record.reads[call][at] += 1), sum);
         }
         if reads.len() > 3 {
@@ -215,15 +216,15 @@ fn calldata_are_what_the_call_has() {
             let open = program.system_region(System::Open).unwrap();
             let found = lie(&batch, |execution| {
                 execution.record.reads[call].truncate(3);
-                let mut trace = Trace::default();
-                let mut begun = 0;
-                for region in execution.trace.iter() {
+                let (mut trace, mut ends, mut begun) = (Trace::default(), Vec::new(), 0);
+                for (region, &end) in execution.trace.iter().zip(&execution.record.ends) {
                     begun += usize::from(program.is_entry(region));
                     if region != open || begun != call + 1 {
                         trace.push(region);
+                        ends.push(end);
                     }
                 }
-                execution.trace = trace;
+                (execution.trace, execution.record.ends) = (trace, ends);
             });
             assert_eq!(found, sum);
         }
