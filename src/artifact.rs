@@ -25,7 +25,7 @@ use zvm_backend_circuit::statement;
 
 pub use zvm_backend_circuit::artifact::{Kind, Origin, ProofFile};
 pub use zvm_backend_circuit::checkpoint::Keep;
-pub use zvm_backend_circuit::planner::{Estimate, Limits, MEMORY_BYTES};
+pub use zvm_backend_circuit::planner::{Estimate, Limits};
 pub use zvm_backend_circuit::prover::{Expected, Progress};
 
 use crate::call::Call;
@@ -179,8 +179,9 @@ fn schedule(
 /// When a call cannot be proved.
 pub fn plan(circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<(Plan, Option<Estimate>), Error> {
     if calls.is_empty() {
-        let most = Model::default().rows_in(limits.memory_bytes);
-        let rows = limits.rows_per_step.unwrap_or_else(|| prover::TARGET_ROWS.min(most));
+        let once = circuit.rows().values().sum();
+        let most = limits.most_rows(&Model::default(), once)?;
+        let rows = limits.rows_per_step.unwrap_or(prover::TARGET_ROWS).min(most);
         return Ok((Plan::default_for(circuit, rows), None));
     }
     let trace = prepare::<Fr>(circuit, &[], calls, &State::default())?.trace;

@@ -139,7 +139,7 @@ pub(crate) struct Environment {
     /// Who calls.
     #[arg(long, value_name = "ADDRESS")]
     caller: Option<String>,
-    /// Who signed the transaction; the caller unless given.
+    /// Who signed the transaction [default: the caller; when verifying: anybody].
     #[arg(long, value_name = "ADDRESS")]
     origin: Option<String>,
     /// The account that holds the program.

@@ -549,12 +549,14 @@ impl Error {
             Self::Circuit(CircuitError::Interrupted) => {
                 "with `--checkpoint DIR` the steps that are folded are kept, and `--resume` goes on with them"
             }
-            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Unfinished)) => {
+            Self::Circuit(CircuitError::Checkpoint { source: CheckpointError::Unfinished, .. }) => {
                 "`--resume` goes on with it; remove the folder to begin anew"
             }
-            Self::Circuit(CircuitError::Checkpoint(CheckpointError::Damaged | CheckpointError::File(_))) => {
-                "remove the folder to begin anew"
-            }
+            Self::Circuit(CircuitError::Checkpoint {
+                source: CheckpointError::Damaged | CheckpointError::File(_),
+                ..
+            }) => "remove the folder to begin anew",
+            Self::Circuit(CircuitError::Memory { .. }) => "`--max-memory` allows more",
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::Unreadable { .. }
@@ -635,6 +637,7 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::Memory { .. }
         | CircuitError::TooManySegments(_)
         | CircuitError::NoSteps => "ZV0604",
         CircuitError::Batch(_)
@@ -648,7 +651,7 @@ fn circuit_code(error: &CircuitError) -> &'static str {
         CircuitError::Groth16(_) => "ZV0610",
         CircuitError::Cache { .. } => "ZV0607",
         CircuitError::Interrupted => "ZV0608",
-        CircuitError::Checkpoint(_) => "ZV0611",
+        CircuitError::Checkpoint { .. } => "ZV0611",
         CircuitError::Synthesis(_)
         | CircuitError::Unsatisfied(_)
         | CircuitError::Disagreement(_)
@@ -676,7 +679,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
             | Groth16Error::Shape { .. }
             | Groth16Error::Useless,
         )
-        | CircuitError::Checkpoint(_)
+        | CircuitError::Checkpoint { .. }
         | CircuitError::Cache { .. } => Exit::Usage,
         CircuitError::Keys(KeyError::NoRoom) => Exit::Limit,
         CircuitError::Keys(_) => Exit::Usage,
@@ -685,6 +688,7 @@ fn circuit_exit(error: &CircuitError) -> Exit {
         | CircuitError::PlanLacks(_)
         | CircuitError::TooManySteps(_)
         | CircuitError::StepSize(_)
+        | CircuitError::Memory { .. }
         | CircuitError::TooManySegments(_)
         | CircuitError::Interrupted => Exit::Limit,
         CircuitError::Rejected(_)

@@ -143,7 +143,7 @@ impl Profile {
             let place = region.pcs.map(|(first, last)| format!(" @{first:04x} to @{last:04x}")).unwrap_or_default();
             for (part, rows) in &region.parts {
                 let rows = rows.saturating_mul(region.executions);
-                lines.push(format!("slots that run;{}{place};{part} {rows}", region.region));
+                lines.push(format!("slots that run;{}{place};{part} {rows}", region.name));
             }
         }
         let idle = self.estimate.simulation.rows - self.estimate.simulation.rows_run;
@@ -219,9 +219,10 @@ impl Profile {
         let percent = |part: u64, all: u64| 100.0 * part as f64 / all.max(1) as f64;
         let _ = writeln!(
             out,
-            "rows        {} in {} steps of {}, {:.1} % in slots that idle",
+            "rows        {} in {} step{} of {}, {:.1} % in slots that idle",
             simulation.rows,
             simulation.steps,
+            if simulation.steps == 1 { "" } else { "s" },
             self.rows_per_step,
             percent(simulation.rows - simulation.rows_run, simulation.rows)
         );
@@ -241,7 +242,7 @@ impl Profile {
             let _ = writeln!(
                 out,
                 "{:<10} {place:<18} {:>9} {:>10} {:>12} {:>6.1}%",
-                region.region.to_string(),
+                region.name,
                 region.rows,
                 region.executions,
                 region.total(),

@@ -504,3 +504,44 @@ fn outputs_replace_files_whole() {
     assert_eq!(exit(&output), 2);
     assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
 }
+
+/// Slots that read and write the state tree are no part of the bytecode; tables and pictures have them all the same.
+#[test]
+fn programs_with_a_state_are_profiled_and_compiled() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // The slot that the first word of calldata names in a mapping becomes the second, if slot 1 is zero; else it reverts.
+    let program = "0x600154601b57600035600052600260205260203560406000205500 5b60006000fd".replace(' ', "");
+    let words = |words: [u64; 2]| {
+        let hex: Vec<String> = words.iter().map(|word| format!("{word:064x}")).collect();
+        format!("0x{}", hex.concat())
+    };
+    let calls = path("calls.json");
+    let list = json!([{"calldata": words([5, 7])}, {"calldata": words([6, 7])}, {"calldata": words([5, 0])}]);
+    fs::write(&calls, list.to_string()).expect("writable");
+    let (svg, cfg, html) = (path("a.svg"), path("b.svg"), path("c.html"));
+    let pictures = ["--svg", &svg, "--cfg", &cfg, "--html", &html];
+    let output = run(&[&["profile", &program, "--calls", &calls, "--json"][..], &pictures].concat());
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let profile = document(&output);
+    let regions = profile["regions"].as_array().expect("a list");
+    for name in ["region0", "enter", "leave"] {
+        assert!(regions.iter().any(|region| region["name"] == json!(name)), "no {name}: {profile:#}");
+    }
+    let sum = |list: &Value, field: &str| -> u64 {
+        list.as_array().expect("a list").iter().map(|item| item[field].as_u64().expect("a number")).sum()
+    };
+    assert_eq!(sum(&profile["regions"], "rows_total"), profile["rows_run"].as_u64().expect("a number"));
+    assert_eq!(sum(&profile["instructions"], "rows"), profile["rows_run"].as_u64().expect("a number"));
+
+    // A plan without calls has slots of the system too, so that what is compiled can prove.
+    let to = path("out");
+    let output = run(&["compile", &program, "-o", &to, "--json"]);
+    assert_eq!(exit(&output), 0, "{}", errors(&output));
+    let slots = document(&output)["slots"].clone();
+    for name in ["undo", "enter", "write", "read", "gap", "flush", "close", "leave"] {
+        assert!(slots.as_array().expect("a list").iter().any(|slot| slot["region"] == json!(name)), "no {name}");
+    }
+    let report = fs::read_to_string(Path::new(&to).join("report.html")).expect("written");
+    assert!(report.contains("<td>leave<td>"));
+}

@@ -347,6 +347,28 @@ fn the_command_line_proves_and_verifies() {
     }
 }
 
+/// Memory that no step fits is refused before anything is made, with what it takes.
+#[test]
+fn too_little_memory_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let to = folder.path().join("out").display().to_string();
+    let contract = collatz_path();
+    let call = ["--sig", "steps", "7", "--max-memory", "1M", "--json"];
+    let commands = [
+        [&["prove", &contract, "-o", &to][..], &call].concat(),
+        [&["profile", &contract][..], &call].concat(),
+        vec!["compile", &contract, "-o", &to, "--max-memory", "1M", "--json"],
+    ];
+    for command in commands {
+        let output = zvm(&command);
+        assert_eq!(output.status.code(), Some(Exit::Limit as i32), "{command:?}");
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let message = said["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("at least") && message.contains("no more than 1 "), "{message}");
+        assert!(!Path::new(&to).join("artifact.zvma").exists() && !Path::new(&to).is_file());
+    }
+}
+
 /// What is expected of the calls of a batch is compared before anything is built, so no proof is needed to see it.
 #[test]
 fn what_is_expected_of_a_batch_is_compared() {
@@ -406,6 +428,15 @@ fn what_is_expected_of_a_batch_is_compared() {
         let reason = reason(more, list.clone());
         assert!(reason.contains("than expected"), "{more:?} {list}: {reason}");
     }
+    // Who signed is asked where it is given, and only there.
+    for call in &mut file.calls {
+        (call.env.caller, call.env.origin) = ([0xbb; 20], [0xdd; 20]);
+    }
+    std::fs::write(&batch, file.encode()).expect("writable");
+    let expected = |origin: &[&str]| reason(&[&["--caller", bb], origin].concat(), json!([])).contains("than expected");
+    assert!(!expected(&[]));
+    assert!(!expected(&["--origin", "0xdddddddddddddddddddddddddddddddddddddddd"]));
+    assert!(expected(&["--origin", bb]));
 }
 
 /// A compiled program is enough to verify: nothing but the artifact is needed.
@@ -530,7 +561,9 @@ mod interrupts {
         arguments[at] = "872".to_owned();
         let other = zvm(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(other.status.code(), Some(Exit::Usage as i32));
-        assert!(String::from_utf8_lossy(&other.stderr).contains("another call"));
+        let said: Value = serde_json::from_slice(&other.stdout).expect("JSON");
+        let message = said["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("another call") && message.contains(&prover.path("kept")), "{message}");
 
         let made = prover.finish();
         assert_eq!(made["steps_resumed"], json!(kept));

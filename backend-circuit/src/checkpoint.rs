@@ -15,6 +15,7 @@ use zvm_ir::Word;
 use zvm_ir::eval::keccak256;
 
 use crate::artifact::{FileError, Kind, Reader, SegmentProof, Writer};
+use crate::error::CircuitError;
 
 /// The first bytes of a checkpoint.
 pub const CHECKPOINT_MAGIC: [u8; 4] = *b"ZVMC";
@@ -42,22 +43,22 @@ pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file does not end in the hash of what precedes it.
-    #[error("the checkpoint is damaged or truncated")]
+    #[error("it is damaged or truncated")]
     Damaged,
     /// The checkpoint is of another program.
-    #[error("the checkpoint is of another program")]
+    #[error("it is of another program")]
     Program,
     /// The checkpoint is of another call, environment or state.
-    #[error("the checkpoint is of another call, environment or state")]
+    #[error("it is of another call, environment or state")]
     Statement,
     /// The checkpoint is of the other kind of proof, and part of that is made already.
-    #[error("the checkpoint is of a {} proof", .0.name())]
+    #[error("it is of a {} proof", .0.name())]
     Kind(Kind),
     /// What the checkpoint says does not fit together.
-    #[error("the checkpoint contradicts itself: {0}")]
+    #[error("it contradicts itself: {0}")]
     Inconsistent(&'static str),
     /// A proof is in the making in the folder already, and nobody said to go on with it.
-    #[error("the folder holds the checkpoint of a proof that is not finished")]
+    #[error("it is of a proof that is not finished")]
     Unfinished,
     /// Another process uses the folder.
     #[error("another process makes a proof in this folder")]
@@ -65,6 +66,13 @@ pub enum CheckpointError {
     /// The folder or file cannot be read or written.
     #[error("{0}")]
     Io(#[source] io::Error),
+}
+
+impl CheckpointError {
+    /// The error with the folder that it is about.
+    pub(crate) fn within(self, directory: &Path) -> CircuitError {
+        CircuitError::Checkpoint { directory: directory.to_path_buf(), source: self }
+    }
 }
 
 /// What a checkpoint is about.
@@ -182,6 +190,11 @@ impl Folder {
             return Err(CheckpointError::Kind(checkpoint.kind));
         }
         Ok((folder, Some(checkpoint)))
+    }
+
+    /// The folder itself.
+    pub(crate) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// Whether a checkpoint is due after so many steps.

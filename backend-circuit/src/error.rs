@@ -53,7 +53,7 @@ pub enum CircuitError {
     #[error("the plan has no slot of {0}, which this execution needs")]
     PlanLacks(crate::region::Region),
     /// The plan needs more steps than allowed.
-    #[error("the execution needs more than {0} steps with this plan")]
+    #[error("the execution needs more steps with this plan than {0}")]
     TooManySteps(u64),
     /// The schedule has more segments than verifiers build circuits for. A fault of the caller.
     #[error("the proof would have {0} segments, more than the {max} that are verified", max = crate::schedule::MAX_SEGMENTS)]
@@ -61,6 +61,14 @@ pub enum CircuitError {
     /// The plan's steps are larger than verifiers build. A fault of the caller, or a program with very many hashes.
     #[error("a step of this plan has {0} rows, more than the {max} that are verified", max = crate::prover::MAX_STEP_ROWS)]
     StepSize(u64),
+    /// The budget of memory is less than a step takes that has one slot of each region which the execution needs.
+    #[error("proving this takes at least {} MB of memory, and no more than {} are allowed", needed.div_ceil(1 << 20), megabytes(*allowed))]
+    Memory {
+        /// The fewest bytes.
+        needed: u64,
+        /// The bytes that were allowed.
+        allowed: u64,
+    },
     /// The last state is not that of the outcome which the interpreter computed. A bug of this crate.
     #[error("the circuit and the interpreter disagree: {0}")]
     Outcome(#[from] crate::statement::StateError),
@@ -68,8 +76,13 @@ pub enum CircuitError {
     #[error("the circuit and the interpreter disagree: {0}")]
     Disagreement(&'static str),
     /// The checkpoint cannot be used.
-    #[error("checkpoint: {0}")]
-    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    #[error("the checkpoint in {}: {source}", directory.display())]
+    Checkpoint {
+        /// Its folder.
+        directory: std::path::PathBuf,
+        /// Why.
+        source: crate::checkpoint::CheckpointError,
+    },
     /// The caller ended proving.
     #[error("proving was interrupted")]
     Interrupted,
@@ -108,6 +121,11 @@ pub enum CircuitError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+/// Bytes in MB, to a hundredth, as people give them.
+fn megabytes(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 20) * 100.0).round() / 100.0
 }
 
 impl From<StoreError> for CircuitError {

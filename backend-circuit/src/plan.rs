@@ -11,6 +11,7 @@ use crate::execute::Trace;
 use crate::program::Program;
 use crate::region::Region;
 use crate::schedule::Cursor;
+use crate::system::System;
 
 /// The most slots of a plan that is read from a file.
 pub const MAX_SLOTS: usize = 1 << 20;
@@ -72,15 +73,20 @@ impl Plan {
         self.slots.iter().map(|slots| rows[slots.region] * u64::from(slots.count)).sum()
     }
 
-    /// Every region of the program, those in loops as often as fits `target_rows`: the innermost loops first.
+    /// Every region of the program, those in loops as often as fits `target_rows`: the innermost loops first. Then the slots of the
+    /// system; those that walk through the state tree share what is left with the loops.
     pub fn default_for(program: &Program, target_rows: u64) -> Self {
         let rows = program.rows();
-        let once = Self::new(program.regions.regions.keys());
+        let once = Self::new(rows.keys());
         let deepest = program.regions.regions.values().map(|region| region.depth).max().unwrap_or(0);
         let hot = |region: Region| deepest > 0 && program.regions.regions[region].depth == deepest;
         let body: u64 = rows.iter().filter(|(region, _)| hot(*region)).map(|(_, rows)| rows).sum();
+        let walking = |region: Region| program.system(region).is_some_and(System::walks);
+        let walk: u64 = rows.iter().filter(|(region, _)| walking(*region)).map(|(_, rows)| rows).sum();
         let spare = target_rows.saturating_sub(once.rows(rows));
-        let repeats = 1 + spare.checked_div(body).unwrap_or(0);
+        let share = if body > 0 && walk > 0 { spare / 2 } else { spare };
+        let repeats = 1 + share.checked_div(body).unwrap_or(0);
+        let walks = 1 + share.checked_div(walk).unwrap_or(0);
         let mut plan = Self::default();
         let mut regions = program.regions.regions.keys().peekable();
         while let Some(region) = regions.next() {
@@ -94,6 +100,16 @@ impl Plan {
             }
             for _ in 0..repeats {
                 body.iter().for_each(|&region| plan.push(region, 1));
+            }
+        }
+        let mut system = rows.keys().skip(program.regions.regions.len()).peekable();
+        while let Some(region) = system.next() {
+            let mut group = vec![region];
+            while let Some(next) = system.next_if(|&next| walking(region) && walking(next)) {
+                group.push(next);
+            }
+            for _ in 0..if walking(region) { walks } else { 1 } {
+                group.iter().for_each(|&region| plan.push(region, 1));
             }
         }
         plan

@@ -5,11 +5,14 @@
 //! `Σ steps · (step + idle row · rows) + (row − idle row) · rows that run + (setup and compression) · rows of a step`
 //!
 //! with the constants of [`Model`], under a budget of memory, which bounds the rows of a step. Candidates are stretches of the
-//! execution itself, units of its hottest loop repeated, and its regions spread in proportion; each is simulated on the trace, and
-//! slots that seldom run are dropped as long as that makes the estimate smaller. A trace whose regions change from one part to
+//! execution itself (of whole calls too), units of its hottest loop repeated, and its regions spread in proportion; each is simulated on
+//! the trace, and slots that seldom run are dropped, and others put where executions wait for them ([`gaps`]), as long as that
+//! makes the estimate smaller. A trace whose regions change from one part to
 //! the next is cut there if two plans cost less than one.
 //!
 //! Everything is decided by counting, so that the same trace gives the same plan.
+
+mod gaps;
 
 use std::collections::BTreeMap;
 
@@ -32,14 +35,25 @@ pub struct Model {
     pub idle_row: f64,
     /// CPU seconds of a step beside its rows: Nova's recursion on both curves.
     pub step: f64,
-    /// CPU seconds per row of a step circuit, once a segment: its parameters and keys.
+    /// CPU seconds per row of a step, once a segment: its parameters and keys.
     pub setup_row: f64,
-    /// CPU seconds per row of a step circuit, once a segment: compression.
+    /// CPU seconds per row of a step, once a segment: compression.
     pub compress_row: f64,
-    /// Bytes of memory per row of a step circuit.
+    /// Bytes of memory per row of a step.
     pub bytes_per_row: u64,
+    /// Bytes of memory per row of a step circuit, Nova's own and those of padding included.
+    pub bytes_per_padded_row: u64,
     /// Bytes of memory beside those.
     pub bytes: u64,
+}
+
+/// Nova's own rows of a step on the first curve, at most for most states: they are part of the circuit, whose rows are padded to a
+/// power of two.
+const NOVA_ROWS: u64 = 12_000;
+
+/// The rows of the circuit of a step: what memory is needed for.
+fn padded(rows: u64) -> u64 {
+    rows.saturating_add(NOVA_ROWS).checked_next_power_of_two().unwrap_or(u64::MAX)
 }
 
 impl Default for Model {
@@ -50,14 +64,15 @@ impl Default for Model {
             step: 0.195,
             setup_row: 60e-6,
             compress_row: 100e-6,
-            bytes_per_row: 2_800,
-            bytes: 150 << 20,
+            bytes_per_row: 1_800,
+            bytes_per_padded_row: 1_050,
+            bytes: 125 << 20,
         }
     }
 }
 
 impl Model {
-    /// CPU seconds of a number of segments whose steps have `rows` rows each, together.
+    /// CPU seconds of segments whose steps have `rows` rows each, together.
     fn seconds(&self, simulation: &Simulation, rows: u64) -> f64 {
         let (steps, all, run) = (simulation.steps as f64, simulation.rows as f64, simulation.rows_run as f64);
         steps * self.step
@@ -68,35 +83,62 @@ impl Model {
 
     /// Bytes that proving steps of so many rows takes.
     pub fn memory(&self, rows: u64) -> u64 {
-        self.bytes.saturating_add(self.bytes_per_row.saturating_mul(rows))
+        let circuit = self.bytes_per_padded_row.saturating_mul(padded(rows));
+        self.bytes.saturating_add(circuit).saturating_add(self.bytes_per_row.saturating_mul(rows))
     }
 
     /// The most rows of a step that fit so many bytes.
     pub fn rows_in(&self, bytes: u64) -> u64 {
-        bytes.saturating_sub(self.bytes) / self.bytes_per_row.max(1)
+        // Memory grows with rows, so the first number that does not fit is found by halving.
+        let (mut fits, mut too_many) = (0, MAX_STEP_ROWS + 1);
+        if self.memory(fits) > bytes {
+            return 0;
+        }
+        while too_many - fits > 1 {
+            let middle = (fits + too_many) / 2;
+            if self.memory(middle) <= bytes {
+                fits = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        fits
     }
 }
 
 /// What a plan has to keep to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory that proving may take.
-    pub memory_bytes: u64,
+    /// Bytes of memory that proving may take, if the user says so; else [`MEMORY_BYTES`], and more where a program does not do with that.
+    pub memory_bytes: Option<u64>,
     /// Rows that a step should have, if the user says so.
     pub rows_per_step: Option<u64>,
 }
 
-/// The memory that proving may take unless the user says otherwise.
+/// The memory that plans keep to where they can, unless the user says otherwise.
 pub const MEMORY_BYTES: u64 = 2 << 30;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_bytes: MEMORY_BYTES, rows_per_step: None }
+impl Limits {
+    /// The most rows that a step may have, where it cannot have fewer than `least`: one slot of each region.
+    ///
+    /// # Errors
+    /// `Memory` if the user allows less memory than a step of `least` rows takes, `StepSize` if no step has so many.
+    pub fn most_rows(&self, model: &Model, least: u64) -> Result<u64, CircuitError> {
+        if least > MAX_STEP_ROWS {
+            return Err(CircuitError::StepSize(least));
+        }
+        let fits = model.rows_in(self.memory_bytes.unwrap_or(MEMORY_BYTES));
+        match self.memory_bytes {
+            Some(allowed) if fits < least => Err(CircuitError::Memory { needed: model.memory(least), allowed }),
+            _ => Ok(fits.clamp(least, MAX_STEP_ROWS)),
+        }
     }
 }
 
-/// The smallest step that memory is divided into: a program with larger regions takes more, whatever the limit.
-const LEAST_ROWS: u64 = 1 << 14;
+/// How often a plan is filled where executions wait.
+const FILLS: usize = 64;
+/// Groups of slots and runs of regions that one simulation may go through for plans to be filled: what is longer is loops.
+const MAX_WORK: u64 = 1 << 20;
 
 /// The most segments the planner makes.
 const SEGMENTS: usize = 4;
@@ -118,7 +160,7 @@ pub struct Estimate {
 /// Chooses a schedule for an execution.
 ///
 /// # Errors
-/// `StepSize` if a region that the execution needs is larger than any step, `TooManySteps`.
+/// `StepSize` if a region that the execution needs is larger than any step, `Memory` if it takes more than the limit, `TooManySteps`.
 pub fn schedule(program: &Program, trace: &Trace, limits: Limits) -> Result<(Schedule, Estimate), CircuitError> {
     let model = Model::default();
     let mut pieces = vec![(trace.clone(), choose(program, trace, limits, &model)?)];
@@ -218,12 +260,29 @@ impl Search<'_> {
             let usage = usage(&best.plan, self.trace);
             let (plan, steps) = (best.plan.clone(), best.simulation.steps);
             let mut improved = false;
-            for percent in [1, 5, 10, 20, 30, 40, 50, 60] {
+            for percent in [0, 1, 5, 10, 20, 30, 40, 50, 60] {
                 improved |= self.offer(without_idle(&plan, &usage, steps * percent / 100));
             }
             if !improved {
                 return;
             }
+        }
+    }
+
+    /// Offers the best plan with slots where the execution waits for them longest, as long as that is better.
+    fn fill(&mut self) {
+        for _ in 0..FILLS {
+            let Some(best) = &self.best else { return };
+            let (plan, steps) = (best.plan.clone(), best.simulation.steps);
+            let work = steps.saturating_mul(plan.slots().len() as u64).saturating_add(self.trace.runs().len() as u64);
+            if work > MAX_WORK {
+                return;
+            }
+            let improved = gaps::filled(&plan, self.trace, self.rows, steps).any(|plan| self.offer(plan));
+            if !improved {
+                return;
+            }
+            self.prune();
         }
     }
 
@@ -250,11 +309,15 @@ fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Re
     let once: u64 = counts.keys().map(|&region| rows[region]).sum();
     let total =
         counts.iter().fold(0u64, |sum, (&region, &count)| sum.saturating_add(rows[region].saturating_mul(count)));
-    let most = model.rows_in(limits.memory_bytes).clamp(LEAST_ROWS, MAX_STEP_ROWS).max(once);
-    if most > MAX_STEP_ROWS {
-        return Err(CircuitError::StepSize(once));
-    }
-    let most = limits.rows_per_step.map_or(most, |wanted| wanted.max(once + once / 16).min(MAX_STEP_ROWS));
+    let most = limits.most_rows(model, once)?;
+    // A size that the user asks for is a wish; a limit of memory is none.
+    let most = match limits {
+        Limits { rows_per_step: Some(wanted), memory_bytes } => {
+            let bound = if memory_bytes.is_some() { most } else { MAX_STEP_ROWS };
+            wanted.max(once + once / 16).min(bound)
+        }
+        _ => most,
+    };
     let mut search = Search { trace, rows, model, most, best: None };
     for target in targets(total, most, limits.rows_per_step) {
         search.offer(Plan::from_trace(program, trace, target, crate::prover::RECURSION_ROWS));
@@ -263,10 +326,15 @@ fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Re
         // One slot of each region takes as many steps as the execution goes back, but always suffices.
         search.offer(Plan::new(counts.keys().copied()));
     }
+    for plan in gaps::of_calls(program, trace, counts.keys().copied(), most) {
+        search.offer(plan);
+    }
     search.prune();
+    search.fill();
     if limits.rows_per_step.is_none() {
         search.repeat();
         search.prune();
+        search.fill();
     }
     search.best.ok_or(CircuitError::StepSize(once))
 }
@@ -283,10 +351,11 @@ fn counts(trace: &Trace) -> BTreeMap<Region, u64> {
 /// The sizes of steps that are tried: the whole execution in a few steps, and a few sizes up to the largest.
 fn targets(total: u64, most: u64, wanted: Option<u64>) -> Vec<u64> {
     if let Some(rows) = wanted {
-        return vec![rows];
+        return vec![rows.min(most)];
     }
     let mut targets: Vec<u64> = (1..=6).map(|steps| total.div_ceil(steps)).collect();
-    targets.extend((16..=21).map(|power| 1 << power));
+    // As large as their circuit may be without being padded to the next size.
+    targets.extend((15..=21).map(|power| (1 << power) - NOVA_ROWS));
     targets.extend([most / 4 * 3, most]);
     targets.retain(|&target| target <= most && target > 0);
     targets.sort_unstable();
@@ -437,7 +506,11 @@ pub fn schedule_with(program: &Program, plan: &Plan, trace: &Trace, limits: Limi
         Err(error) => return Err(error),
     };
     let model = Model { setup_row: 0.0, ..Model::default() };
+    let rows = plan.rows(program.rows());
+    if limits.memory_bytes.is_some_and(|bytes| rows > model.rows_in(bytes)) {
+        return Ok(chosen);
+    }
     let simulation = crate::schedule::simulate(&given, trace, program.rows())?;
-    let seconds = model.seconds(&simulation, plan.rows(program.rows()));
+    let seconds = model.seconds(&simulation, rows);
     Ok(if seconds <= estimate.seconds { given } else { chosen })
 }

@@ -36,6 +36,8 @@ pub enum Part {
     Outcome,
     /// Whether the slot runs, and what it leaves in label and registers.
     Transfer,
+    /// The share in hashing what the prover chose.
+    Advice,
     /// Something else, by the name of its rows.
     Other(String),
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Part {
             Self::Input => f.write_str("input"),
             Self::Outcome => f.write_str("outcome"),
             Self::Transfer => f.write_str("transfer"),
+            Self::Advice => f.write_str("advice"),
             Self::Other(name) => f.write_str(name),
         }
     }
@@ -75,8 +78,10 @@ impl Part {
 /// The rows of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionRows {
-    /// The region.
+    /// The region, or slots of the system.
     pub region: Region,
+    /// Its name: [`Program::slot_name`].
+    pub name: String,
     /// The lowest and highest position in the bytecode that it comes from.
     pub pcs: Option<(Pc, Pc)>,
     /// The rows of one slot.
@@ -108,7 +113,8 @@ pub fn by_region(program: &Program, trace: &Trace) -> Result<Vec<RegionRows>, Ci
         .map(|(region, executions)| {
             let parts = parts(program, region)?;
             let rows = parts.values().sum();
-            Ok(RegionRows { region, pcs: pcs(program, region), rows, executions, parts })
+            let name = program.slot_name(region);
+            Ok(RegionRows { region, name, pcs: pcs(program, region), rows, executions, parts })
         })
         .collect()
 }
@@ -130,13 +136,17 @@ pub fn parts(program: &Program, region: Region) -> Result<BTreeMap<Part, u64>, C
     for (name, rows) in cs.counts() {
         *parts.entry(Part::of(name)).or_insert(0) += rows;
     }
+    let own: u64 = parts.values().sum();
+    if program.rows()[region] > own {
+        parts.insert(Part::Advice, program.rows()[region] - own);
+    }
     Ok(parts)
 }
 
 /// The lowest and highest position in the bytecode of a region's instructions.
 fn pcs(program: &Program, region: Region) -> Option<(Pc, Pc)> {
     let func = &program.legalized.func;
-    let blocks = &program.regions.regions[region].blocks;
+    let blocks = &program.regions.regions.get(region)?.blocks;
     let pcs = || blocks.iter().flat_map(|&block| &func.blocks[block].insts).filter_map(|&inst| func.insts[inst].pc);
     pcs().min().zip(pcs().max())
 }
@@ -147,7 +157,7 @@ pub fn by_block(program: &Program, regions: &[RegionRows]) -> BTreeMap<Block, u6
     let func = &program.legalized.func;
     let mut heat = BTreeMap::new();
     for used in regions {
-        let data = &program.regions.regions[used.region];
+        let Some(data) = program.regions.regions.get(used.region) else { continue };
         let mut left = used.parts.clone();
         for &block in &data.blocks {
             let mut rows = 0;

@@ -193,6 +193,11 @@ impl Program {
         self.system.get(region.index().checked_sub(self.regions.regions.len())?).copied()
     }
 
+    /// What slots of one kind are called in tables: `region3`, or what a slot of the system does.
+    pub fn slot_name(&self, region: Region) -> String {
+        self.system(region).map_or_else(|| region.to_string(), |system| system.name().to_owned())
+    }
+
     /// The slots of the system of one kind, if the program has them.
     pub fn system_region(&self, system: System) -> Option<Region> {
         let place = self.system.iter().position(|&other| other == system)?;

@@ -150,14 +150,17 @@ pub fn prove(
     let (folder, found) = match keep {
         None => (None, None),
         Some(keep) => {
-            let (folder, found) = Folder::open(keep, &subject, kind)?;
+            let (folder, found) = Folder::open(keep, &subject, kind).map_err(|error| error.within(keep.directory))?;
             (Some(folder), found)
         }
     };
     // A checkpoint brings its schedule with it: steps that are folded cannot be planned anew.
     let (schedule, mut done) = match found {
         // Nothing of its kind is made before a segment is finished, so that the kind may be another one than it was begun for.
-        Some(checkpoint) => (scheduled(program, &checkpoint)?, Checkpoint { kind, ..checkpoint }),
+        Some(checkpoint) => {
+            let schedule = scheduled(program, &checkpoint).map_err(|error| in_folder(folder.as_ref(), error))?;
+            (schedule, Checkpoint { kind, ..checkpoint })
+        }
         None => (schedule.clone(), begun(&subject, kind, schedule)),
     };
     check_size(program, &schedule)?;
@@ -194,6 +197,10 @@ pub fn prove(
         segments: done.segments,
     };
     Ok(Proved { file, statement, facts })
+}
+
+fn in_folder(folder: Option<&Folder>, error: CheckpointError) -> CircuitError {
+    error.within(folder.map_or(Path::new(""), Folder::directory))
 }
 
 /// What a checkpoint is about besides the program: calls, outcomes and state.
@@ -266,6 +273,10 @@ impl Proving<'_> {
         }
     }
 
+    fn inconsistent(&self, what: &'static str) -> CircuitError {
+        in_folder(self.folder.as_ref(), CheckpointError::Inconsistent(what))
+    }
+
     /// Makes the proof of a segment from the state `z`, or what is missing of it; gives the state after it.
     fn segment(
         &mut self,
@@ -286,12 +297,12 @@ impl Proving<'_> {
         if (index as u64) < done.finished {
             let proof = &done.segments[index].proof;
             return verify_segment(done.kind, &params, proof, count, &z)
-                .map_err(|_| CheckpointError::Inconsistent("a finished segment does not verify").into());
+                .map_err(|_| self.inconsistent("a finished segment does not verify"));
         }
         let resumed = match done.proof.as_slice() {
             [] => None,
             bytes => {
-                let wrong = |_| CheckpointError::Inconsistent("the folded steps do not verify");
+                let wrong = |_| self.inconsistent("the folded steps do not verify");
                 let proof = RecursiveProof::from_bytes(&params, bytes).map_err(wrong)?;
                 let steps = usize::try_from(done.steps).unwrap_or(usize::MAX);
                 proof.verify(&params, steps, &z).map_err(wrong)?;
@@ -314,7 +325,7 @@ impl Proving<'_> {
                 && (flow.is_err() || folder.is_due(done.steps) || done.steps == segment.steps)
             {
                 done.proof = proof.to_bytes()?;
-                folder.write(done)?;
+                folder.write(done).map_err(|error| error.within(folder.directory()))?;
             }
             flow.map(ControlFlow::Continue)
         })?;
@@ -331,7 +342,7 @@ impl Proving<'_> {
         done.steps = 0;
         done.proof.clear();
         if let Some(folder) = &self.folder {
-            folder.write(done)?;
+            folder.write(done).map_err(|error| error.within(folder.directory()))?;
         }
         self.facts.cpu_seconds += usage::cpu_seconds().zip(before).map_or(0.0, |(after, before)| after - before);
         Ok(proof.state().to_vec())
@@ -406,7 +417,7 @@ pub enum VerifyError {
     #[error("the proof's plan has {0} rows per step, more than {MAX_STEP_ROWS}")]
     PlanSize(u64),
     /// The number of steps is zero or past the limit.
-    #[error("the proof claims {0} steps")]
+    #[error("the number of steps that the proof claims, {0}, is zero or past the limit")]
     Steps(u64),
     /// The proof has no segments, or more than verifiers build circuits for.
     #[error("the proof has {0} segments; one to {MAX_SEGMENTS} are verified")]

@@ -12,7 +12,7 @@ use zvm_ir::eval::keccak256;
 
 use crate::error::CircuitError;
 use crate::execute::Trace;
-use crate::plan::Plan;
+use crate::plan::{Plan, Slots};
 use crate::program::Program;
 use crate::region::Region;
 
@@ -164,6 +164,7 @@ pub(crate) struct Progress {
 /// A place in a trace: what folding knows as the label.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'a> {
+    runs: &'a [(Region, u64)],
     rest: &'a [(Region, u64)],
     /// The region that runs next, and how often in a row.
     run: Option<(Region, u64)>,
@@ -173,7 +174,7 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
-        let mut cursor = Self { rest: trace.runs(), run: None, ran: 0 };
+        let mut cursor = Self { runs: trace.runs(), rest: trace.runs(), run: None, ran: 0 };
         cursor.advance();
         cursor
     }
@@ -183,6 +184,13 @@ impl<'a> Cursor<'a> {
             self.rest = rest;
             *first
         });
+    }
+
+    /// The runs that are still to come, if none of them has begun.
+    pub(crate) fn whole_runs(&self) -> Option<&'a [(Region, u64)]> {
+        let (_, left) = self.run?;
+        let ahead = self.runs.get(self.runs.len() - self.rest.len() - 1..)?;
+        ahead.first().filter(|(_, count)| *count == left).map(|_| ahead)
     }
 
     /// Whether the execution has ended.
@@ -211,21 +219,29 @@ impl<'a> Cursor<'a> {
     fn run_slots(&mut self, plan: &Plan, rows: impl Fn(Region) -> u64) -> Progress {
         let mut progress = Progress::default();
         for slots in plan.slots() {
-            let Some((region, left)) = self.run else { break };
-            if slots.region != region {
-                continue;
+            if self.is_done() {
+                break;
             }
-            // A run ends with another region, so slots beyond it idle.
-            let ran = u64::from(slots.count).min(left);
-            progress.slots += ran;
-            progress.rows += ran * rows(region);
-            self.ran += ran;
-            if ran == left {
-                self.advance();
-            } else {
-                self.run = Some((region, left - ran));
+            let ran = self.run_group(slots);
+            if ran > 0 {
+                progress.slots += ran;
+                progress.rows += ran * rows(slots.region);
             }
         }
         progress
+    }
+
+    /// Runs slots of one region; how many of them.
+    pub(crate) fn run_group(&mut self, slots: &Slots) -> u64 {
+        let Some((region, left)) = self.run.filter(|(region, _)| *region == slots.region) else { return 0 };
+        // A run ends with another region, so slots beyond it idle.
+        let ran = u64::from(slots.count).min(left);
+        self.ran += ran;
+        if ran == left {
+            self.advance();
+        } else {
+            self.run = Some((region, left - ran));
+        }
+        ran
     }
 }

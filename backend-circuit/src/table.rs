@@ -29,10 +29,10 @@ pub struct RegionRow {
 }
 
 /// A group of equal slots of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotRow {
-    /// The region.
-    pub region: Region,
+    /// What they are called: [`Program::slot_name`].
+    pub name: String,
     /// How many slots in a row.
     pub count: u32,
     /// The rows of all of them.
@@ -77,7 +77,7 @@ impl Table {
             }
         };
         let slot_row = |slots: &crate::plan::Slots| SlotRow {
-            region: slots.region,
+            name: program.slot_name(slots.region),
             count: slots.count,
             rows: rows[slots.region] * u64::from(slots.count),
         };
@@ -111,7 +111,7 @@ impl fmt::Display for Table {
         }
         writeln!(f, "\nslots of a step")?;
         for slot in &self.slots {
-            writeln!(f, "{:<10}{:>6} rows  × {}", slot.region.to_string(), slot.rows, slot.count)?;
+            writeln!(f, "{:<10}{:>6} rows  × {}", slot.name, slot.rows, slot.count)?;
         }
         writeln!(f, "\n{} rows per step, {} field elements of state", self.rows_per_step, self.arity)
     }

@@ -387,7 +387,7 @@ fn refuse_checkpoints(program: &Arc<Program>, folder: &Path) {
         Some(Keep { directory: folder, every: 1, resume }),
         u64::MAX,
     ) {
-        Err(CircuitError::Checkpoint(error)) => error,
+        Err(CircuitError::Checkpoint { source, .. }) => source,
         other => panic!("{other:?}"),
     };
     assert!(matches!(refused(program, 3, false), CheckpointError::Unfinished));

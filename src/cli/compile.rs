@@ -10,6 +10,7 @@
 //! | `artifact.zvma` | everything a verifier needs |
 //! | `report.html` | the same for people: figures, regions, IR, listing |
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -152,18 +153,18 @@ impl Compile {
         }
         let _ = writeln!(
             text,
-            "circuit   {} regions, {} slots in a step of {} rows, {} field elements between steps",
-            table.regions.len(),
-            plan.len(),
+            "circuit   {}, {} in a step of {} rows, {} field elements between steps",
+            count(table.regions.len(), "region"),
+            count(plan.len(), "slot"),
             grouped(table.rows_per_step),
             table.arity
         );
         if let Some(Estimate { simulation, seconds, memory_bytes }) = &estimate {
             let _ = writeln!(
                 text,
-                "profile   {} in {} steps, {:.1} % of the rows in slots that run; about {seconds:.0} CPU seconds and {} MB",
+                "profile   {} in {}, {:.1} % of the rows in slots that run; about {seconds:.0} CPU seconds and {} MB",
                 count(calls.len(), "call"),
-                grouped(simulation.steps),
+                count(usize::try_from(simulation.steps).unwrap_or(usize::MAX), "step"),
                 100.0 * simulation.utilisation(),
                 grouped(memory_bytes >> 20)
             );
@@ -247,8 +248,8 @@ fn estimated(estimate: &Estimate) -> Value {
 
 fn slots(table: &Table) -> Value {
     let slot = |slots: &SlotRow| {
-        let SlotRow { region, count, rows } = slots;
-        json!({"region": region.to_string(), "count": count, "rows": rows})
+        let SlotRow { name, count, rows } = slots;
+        json!({"region": name, "count": count, "rows": rows})
     };
     table.slots.iter().map(slot).collect()
 }
@@ -303,7 +304,8 @@ fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, ta
     );
     let _ = writeln!(out, "<table><tr><th>region<th>bytecode<th>loop depth<th>live<th>rows<th>slots<th>next");
     for row in &table.regions {
-        let count: u32 = table.slots.iter().filter(|slots| slots.region == row.region).map(|slots| slots.count).sum();
+        let count: u32 =
+            table.slots.iter().filter(|slots| slots.name == row.region.to_string()).map(|slots| slots.count).sum();
         let pcs = row.pcs.map(|(first, last)| format!("{first:#06x} to {last:#06x}")).unwrap_or_default();
         let next: Vec<_> = row.next.iter().map(ToString::to_string).collect();
         let _ = writeln!(
@@ -315,6 +317,18 @@ fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, ta
             grouped(row.rows),
             next.join(", ")
         );
+    }
+    // What no part of the program becomes has no place in it.
+    let mut others: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
+    for SlotRow { name, count, rows } in &table.slots {
+        if table.regions.iter().all(|row| row.region.to_string() != *name) {
+            let (slots, of_each) = others.entry(name).or_default();
+            *slots += count;
+            *of_each = rows / u64::from(*count).max(1);
+        }
+    }
+    for (name, (slots, rows)) in others {
+        let _ = writeln!(out, "<tr><td>{name}<td><td><td><td class=n>{}<td class=n>{slots}<td>", grouped(rows));
     }
     let _ = writeln!(out, "</table>");
     let unprovable = circuit.unprovable();

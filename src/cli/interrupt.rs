@@ -28,7 +28,9 @@ impl Interrupts {
         let interrupts = Self::default();
         let seen = interrupts.clone();
         let handler = move || {
-            if seen.asked.swap(true, Ordering::SeqCst) || !seen.folding.load(Ordering::SeqCst) {
+            let again = seen.asked.swap(true, Ordering::SeqCst);
+            if again || !seen.folding.load(Ordering::SeqCst) {
+                eprintln!("interrupted{}", if again { " again: the step in progress is lost" } else { "" });
                 process::exit(Exit::Limit as i32);
             }
         };

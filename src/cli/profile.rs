@@ -69,7 +69,7 @@ fn document(profile: &Profile) -> Value {
     };
     let region = |region: &RegionRows| {
         json!({
-            "name": region.region.to_string(),
+            "name": region.name,
             "first_pc": region.pcs.map(|(first, _)| first),
             "last_pc": region.pcs.map(|(_, last)| last),
             "rows": shapes::number(region.rows),

@@ -14,7 +14,7 @@ use zvm::{Input, Program as Loaded};
 use zvm_ir::Outcome;
 
 use super::interrupt::Interrupts;
-use super::output::{Output, check_writable, grouped, write_file};
+use super::output::{Output, check_writable, count, grouped, write_file};
 use super::progress::Bar;
 use super::size::Size;
 use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes, read_state};
@@ -121,7 +121,8 @@ impl Prove {
             let _ = writeln!(out, "segments  {}, each with steps of its own", facts.segments);
         }
         if facts.steps_resumed > 0 {
-            let _ = writeln!(out, "resumed   after {} steps", grouped(facts.steps_resumed));
+            let steps = usize::try_from(facts.steps_resumed).unwrap_or(usize::MAX);
+            let _ = writeln!(out, "resumed   after {}", count(steps, "step"));
         }
         let kind = proved.file.kind.name();
         let _ = writeln!(out, "written   {} ({kind}, {} bytes)", self.output.display(), grouped(len as u64));
@@ -165,7 +166,7 @@ pub(super) fn outcomes_text(file: &ProofFile, input: &Input) -> String {
         out += &outcome_text(outcome, &call, input);
     }
     if file.calls.len() > SHOWN {
-        let _ = writeln!(out, "…         {} calls more", file.calls.len() - SHOWN);
+        let _ = writeln!(out, "…         {} more", count(file.calls.len() - SHOWN, "call"));
     }
     out
 }

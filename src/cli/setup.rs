@@ -15,7 +15,7 @@ use zvm::{Error, Program as Loaded};
 use zvm_backend_circuit::keys::Source;
 use zvm_backend_circuit::prover::TARGET_ROWS;
 
-use super::output::{Output, check_writable, grouped, write_file};
+use super::output::{Output, check_writable, count, grouped, write_file};
 use super::progress::Bar;
 use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
 
@@ -101,7 +101,7 @@ impl Setup {
         let mut text = String::new();
         let _ = writeln!(text, "program   {:#066x}", header.program);
         let _ = writeln!(text, "circuit   {:#066x}", header.circuit);
-        let _ = writeln!(text, "size      {} rows, {} slots", grouped(header.rows), grouped(circuit.slots() as u64));
+        let _ = writeln!(text, "size      {} rows, {}", grouped(header.rows), count(circuit.slots(), "slot"));
         let _ = writeln!(text, "origin    {}", origin_text(header.origin));
         let _ = writeln!(text, "written   {}", keys.path.display());
         output.either(&text, || {

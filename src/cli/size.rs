@@ -1,7 +1,7 @@
 //! How large steps may be: options that `prove`, `compile` and `profile` share.
 
 use clap::Args;
-use zvm::artifact::{Limits, MEMORY_BYTES};
+use zvm::artifact::Limits;
 
 /// What plans have to keep to.
 #[derive(Debug, Args)]
@@ -9,14 +9,14 @@ pub(super) struct Size {
     /// How many rows a step should have [default: what is expected to cost least].
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     rows_per_step: Option<u64>,
-    /// How much memory proving may take, for example `1500M` or `4G` [default: 2G].
+    /// How much memory proving may take, for example `1500M` or `4G` [default: 2G, or more where a program needs it].
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<u64>,
 }
 
 impl Size {
     pub(super) fn limits(&self) -> Limits {
-        Limits { memory_bytes: self.max_memory.unwrap_or(MEMORY_BYTES), rows_per_step: self.rows_per_step }
+        Limits { memory_bytes: self.max_memory, rows_per_step: self.rows_per_step }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Verify {
     /// Which contract of the program's file.
     #[arg(long, value_name = "NAME")]
     contract: Option<String>,
-    /// What is expected of the calls; fields that are not given may be anything.
+    /// What is expected of the calls; fields that are not given may be anything, the origin where only the caller is given too.
     #[command(flatten)]
     expected: Calls,
     /// The expected kind of halt.
@@ -139,7 +139,12 @@ impl Verify {
         };
         let mut calls = claimed.calls.clone();
         for call in &mut calls {
-            self.expected.environment.apply(&mut call.env)?;
+            let (environment, origin) = (&self.expected.environment, call.env.origin);
+            environment.apply(&mut call.env)?;
+            // Where calls are made whoever calls has signed unless another is named. What is expected is only what was given.
+            if environment.origin.is_none() {
+                call.env.origin = origin;
+            }
         }
         if let Some(path) = &self.expected.calls {
             let abi = contract(input).and_then(|contract| contract.abi.as_ref());

@@ -3,6 +3,7 @@
 //! Real proofs, in whole transactions, at Prague and Osaka. Keys are made once and kept between runs.
 
 mod chain;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -222,13 +222,24 @@ fn plans_keep_to_their_limits_and_are_the_same_each_time() {
     let trace = program.execute(&call).unwrap().trace;
     let model = Model::default();
     for memory_bytes in [256 << 20, 512 << 20, 1 << 30, 4 << 30] {
-        let limits = Limits { memory_bytes, rows_per_step: None };
+        let limits = Limits { memory_bytes: Some(memory_bytes), rows_per_step: None };
         let (schedule, estimate) = planner::schedule(&program, &trace, limits).unwrap();
         assert!(estimate.memory_bytes <= memory_bytes, "{estimate:?}");
         for segment in &schedule.segments {
             assert!(model.memory(segment.plan.rows(program.rows())) <= memory_bytes);
         }
         assert_eq!(planner::schedule(&program, &trace, limits).unwrap(), (schedule, estimate));
+    }
+    // Less than one slot of each region takes is refused, with what it takes; that much is enough.
+    for allowed in [0, 1, 130 << 20] {
+        let limits = Limits { memory_bytes: Some(allowed), rows_per_step: Some(1 << 20) };
+        let refused = planner::schedule(&program, &trace, limits).unwrap_err();
+        let CircuitError::Memory { needed, allowed: said } = refused else { panic!("{refused}") };
+        assert_eq!(said, allowed);
+        let limits = Limits { memory_bytes: Some(needed), ..limits };
+        assert!(planner::schedule(&program, &trace, limits).unwrap().1.memory_bytes <= needed);
+        let limits = Limits { memory_bytes: Some(needed - 1), ..limits };
+        assert!(matches!(planner::schedule(&program, &trace, limits), Err(CircuitError::Memory { .. })));
     }
     let limits = Limits { rows_per_step: Some(20_000), ..Limits::default() };
     let (schedule, _) = planner::schedule(&program, &trace, limits).unwrap();

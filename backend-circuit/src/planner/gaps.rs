@@ -1,0 +1,183 @@
+//! Where executions wait for a slot, and plans in which they wait less.
+//!
+//! A step runs through its slots in order, so an execution whose next region has no slot soon idles up to where it has one: in this step
+//! or, what is worst, in the next. Short calls that go different ways do little else. Slots for what comes next, put in the place where
+//! the execution waits, and up to where it meets the plan again, cost their rows in every step and save those that idle.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::PrimaryMap;
+
+use crate::execute::Trace;
+use crate::plan::Plan;
+use crate::program::Program;
+use crate::region::Region;
+use crate::schedule::Cursor;
+
+/// The most runs of regions that are put in one place.
+const MAX_RUNS: usize = 40;
+/// The most slots of one region that are put in one place.
+const MAX_SLOTS: u64 = 4;
+/// How many places are tried, the most promising first.
+const TRIED: usize = 12;
+/// How many whole calls are tried as a plan.
+const CALLS: [usize; 9] = [1, 2, 4, 8, 16, 24, 32, 48, 64];
+
+/// Slots in the place of some wait: before which group, and which.
+type Filling = (usize, Vec<(Region, u32)>);
+
+/// `plan` with slots where `trace` waits for them, for some places, the ones that save most first. A plan takes `steps` steps.
+pub(super) fn filled(
+    plan: &Plan,
+    trace: &Trace,
+    rows: &PrimaryMap<Region, u64>,
+    steps: u64,
+) -> impl Iterator<Item = Plan> + use<> {
+    let mut fillings: Vec<(i128, Filling)> = waits(plan, trace, rows)
+        .into_iter()
+        .map(|(filling, saved)| (i128::from(saved) - i128::from(steps) * i128::from(cost(&filling.1, rows)), filling))
+        .collect();
+    fillings.sort_by(|(a, first), (b, second)| b.cmp(a).then_with(|| first.cmp(second)));
+    fillings.truncate(TRIED);
+    let plan = plan.clone();
+    fillings.into_iter().map(move |(_, (before, runs))| {
+        let mut longer = Plan::default();
+        let (head, tail) = plan.slots().split_at(before);
+        head.iter().for_each(|slots| longer.push(slots.region, slots.count));
+        runs.iter().for_each(|&(region, count)| longer.push(region, count));
+        tail.iter().for_each(|slots| longer.push(slots.region, slots.count));
+        longer
+    })
+}
+
+fn cost(runs: &[(Region, u32)], rows: &PrimaryMap<Region, u64>) -> u64 {
+    runs.iter().map(|&(region, count)| rows[region] * u64::from(count)).sum()
+}
+
+/// For each filling the rows that idle for want of it, less its own.
+fn waits(plan: &Plan, trace: &Trace, rows: &PrimaryMap<Region, u64>) -> BTreeMap<Filling, u64> {
+    let groups = plan.slots();
+    let mut before = vec![0];
+    for slots in groups {
+        before.push(before[before.len() - 1] + rows[slots.region] * u64::from(slots.count));
+    }
+    let step_rows = before[groups.len()];
+    let mut waits = BTreeMap::new();
+    let mut cursor = Cursor::new(trace);
+    // After which group something ran last, in which step, and the runs that were to come then.
+    let (mut last, mut last_step, mut step) = (0, 0, 0u64);
+    let mut ahead = None;
+    while !cursor.is_done() {
+        let ran = cursor.ran;
+        for (index, slots) in groups.iter().enumerate() {
+            if cursor.is_done() {
+                break;
+            }
+            if cursor.run_group(slots) == 0 {
+                continue;
+            }
+            let idle = ((step - last_step) * step_rows + before[index]).saturating_sub(before[last]);
+            if let Some(runs) = ahead.filter(|_| idle > 0) {
+                let meets = groups.get(last).or(groups.first()).map(|slots| slots.region);
+                let runs = filling(runs, meets);
+                let saved = idle.saturating_sub(cost(&runs, rows));
+                if saved > 0 && !runs.is_empty() {
+                    *waits.entry((last, runs)).or_insert(0) += saved;
+                }
+            }
+            (last, last_step) = (index + 1, step);
+            ahead = cursor.whole_runs();
+        }
+        if cursor.ran == ran {
+            break;
+        }
+        step += 1;
+    }
+    waits
+}
+
+/// The runs up to where the execution meets the plan again, those of many slots shortened.
+fn filling(runs: &[(Region, u64)], meets: Option<Region>) -> Vec<(Region, u32)> {
+    let until = runs.iter().take(MAX_RUNS).take_while(|(region, _)| Some(*region) != meets);
+    until.map(|&(region, count)| (region, count.min(MAX_SLOTS) as u32)).collect()
+}
+
+/// Whole calls of the execution as plans, a few in a row, with the other regions once behind them; none larger than `most` rows.
+pub(super) fn of_calls(
+    program: &Program,
+    trace: &Trace,
+    regions: impl Iterator<Item = Region> + Clone,
+    most: u64,
+) -> Vec<Plan> {
+    let rows = program.rows();
+    let runs = trace.runs();
+    let entries = runs.iter().enumerate().filter(|(_, (region, _))| program.is_entry(*region));
+    let entries: Vec<usize> = entries.map(|(at, _)| at).collect();
+    let mut plans = Vec::new();
+    for calls in CALLS {
+        for third in 0..3 {
+            let first = entries.len() * third / 3;
+            let Some(&start) = entries.get(first) else { continue };
+            let end = entries.get(first + calls).copied().unwrap_or(runs.len());
+            if first + calls > entries.len() {
+                continue;
+            }
+            let mut plan = Plan::default();
+            let mut size = 0u64;
+            for &(region, count) in &runs[start..end] {
+                size = size.saturating_add(rows[region].saturating_mul(count));
+                if size > most {
+                    break;
+                }
+                plan.push(region, u32::try_from(count).unwrap_or(u32::MAX));
+            }
+            if size > most {
+                continue;
+            }
+            let present: Vec<Region> = plan.slots().iter().map(|slots| slots.region).collect();
+            regions.clone().filter(|region| !present.contains(region)).for_each(|region| plan.push(region, 1));
+            plans.push(plan);
+        }
+    }
+    plans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(index: usize) -> Region {
+        cranelift_entity::EntityRef::new(index)
+    }
+
+    fn trace(regions: &[usize]) -> Trace {
+        let mut trace = Trace::default();
+        regions.iter().for_each(|&index| trace.push(region(index)));
+        trace
+    }
+
+    fn plan(regions: &[usize]) -> Plan {
+        Plan::new(regions.iter().map(|&index| region(index)))
+    }
+
+    /// Calls that go one of two ways, in turn, with a plan that has the way in once.
+    #[test]
+    fn a_wait_is_filled_with_what_is_waited_for() {
+        let rows: PrimaryMap<Region, u64> = [10, 100, 100].into_iter().collect();
+        let trace = trace(&[0, 1, 0, 2, 0, 1, 0, 2]);
+        let slow = plan(&[0, 1, 2]);
+        assert_eq!(slow.steps(&trace, 9).unwrap(), 4);
+        let steps: Vec<u64> = filled(&slow, &trace, &rows, 4).map(|plan| plan.steps(&trace, 9).unwrap()).collect();
+        assert_eq!(steps, [2]);
+        // Where nothing waits there is nothing to fill, but from each step to the next.
+        let quick = plan(&[0, 1, 0, 2]);
+        assert_eq!(quick.steps(&trace, 9).unwrap(), 2);
+        assert_eq!(filled(&quick, &trace, &rows, 2).count(), 0);
+    }
+
+    #[test]
+    fn a_plan_that_lacks_a_region_ends_the_search() {
+        let rows: PrimaryMap<Region, u64> = [10, 100, 100].into_iter().collect();
+        assert_eq!(filled(&plan(&[0, 1]), &trace(&[0, 1, 2]), &rows, 1).count(), 0);
+    }
+}
