@@ -151,6 +151,9 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
     }
+    if options.optimize != Optimize::None {
+        legal.funcs.values_mut().for_each(exits::return_after_calls);
+    }
     let mut legal = normal::normalize(&legal);
     if options.optimize != Optimize::None {
         let facts = liveness::analyze(&legal, plan.observes_msize);

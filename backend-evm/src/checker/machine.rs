@@ -253,7 +253,8 @@ impl Checker<'_> {
         if inside && byte == Some(opcodes::JUMPDEST) { Ok(target) } else { Err(CheckErrorKind::BadJump) }
     }
 
-    /// A jump to the entry of a function: a call. Tells whether it comes back.
+    /// A jump to the entry of a function: a call. Tells whether it comes back here. Where the address to come back to is that
+    /// in the caller, nothing may be left of the frame, and what the callee returns is what this function returns.
     fn call(&self, machine: &mut Machine, terms: &mut Terms, callee: Func) -> Result<bool, CheckErrorKind> {
         machine.clear(terms)?;
         let info = &self.functions[&callee];
@@ -262,10 +263,17 @@ impl Checker<'_> {
         let (back, args) = operands.split_at(usize::from(info.returns));
         let effect = machine.trace.record(Effect::Call(callee, args.to_vec()), Effects::CALLS);
         let Some(&back) = back.first() else { return Ok(false) };
-        machine.pc = self.jumpdest(terms, back)?;
-        for at in 0..info.results {
-            machine.stack.push(terms.term(TermData::Result(effect, at as u32)));
+        let results = (0..info.results).map(|at| terms.term(TermData::Result(effect, at as u32))).collect();
+        if *terms.data(back) == TermData::Return {
+            let found = machine.stack.len();
+            if found != 0 {
+                return Err(CheckErrorKind::Height { expected: 0, found });
+            }
+            machine.trace.record(Effect::Ret(results), Effects::TERMINATES);
+            return Ok(false);
         }
+        machine.pc = self.jumpdest(terms, back)?;
+        machine.stack.extend(results);
         Ok(true)
     }
 
