@@ -27,7 +27,7 @@ use zvm_ir::{Block, Func, Pc, Value};
 
 use crate::emit::{BlockInfo, Lowered};
 use crate::liveness::ModuleFacts;
-use crate::opcodes;
+use crate::{opcodes, outline};
 
 /// Where emitted code differs from the IR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +145,8 @@ struct Checker<'a> {
     /// Where blocks start.
     starts: BTreeSet<u32>,
     functions: BTreeMap<Func, block::FunctionInfo>,
+    /// How many instructions a block may execute at most.
+    steps: usize,
     errors: Vec<CheckError>,
 }
 
@@ -162,7 +164,10 @@ impl<'a> Checker<'a> {
             functions.insert(func, block::FunctionInfo::new(lowered, facts, func));
         }
         let starts = lowered.blocks.iter().map(|info| info.start).collect();
-        Self { lowered, facts, blocks, entries, starts, functions, errors: Vec::new() }
+        let pieces = lowered.program.functions.iter().flat_map(|code| &code.pieces);
+        let longest = pieces.map(|piece| piece.code.len()).max().unwrap_or_default();
+        let steps = 2 * lowered.code.len() + outline::SLOWEST * longest + 2;
+        Self { lowered, facts, blocks, entries, starts, functions, steps, errors: Vec::new() }
     }
 
     fn report(&mut self, info: Option<&BlockInfo>, at: u32, kind: CheckErrorKind) {

@@ -3,9 +3,9 @@
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
 //! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
 //! parameters) → [`sums`] (what loops compare) → [`shared`] (long constants used often, for size) → [`liveness`] →
-//! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) → [`emit`]
-//! (addresses, constants, data).
-//! [`checker`] proves, independently of the last four, that the emitted bytes do what the legalized IR says.
+//! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) →
+//! [`outline`] (tails and routines that blocks share) → [`emit`] (addresses, constants, data).
+//! [`checker`] proves, independently of the last five, that the emitted bytes do what the legalized IR says.
 //!
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
 //! This crate knows nothing about how the IR was made.
@@ -24,6 +24,7 @@ mod machine;
 mod memory;
 mod normal;
 pub mod opcodes;
+mod outline;
 mod selection;
 mod shared;
 mod stackify;

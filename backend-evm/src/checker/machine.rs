@@ -138,8 +138,8 @@ impl Checker<'_> {
     ) -> Result<Stop, CheckErrorKind> {
         let code = &self.lowered.code[..self.lowered.code_len()];
         let mut first = true;
-        // Every jump inside a block is forward or to a block, so this bound is never reached by emitted code.
-        for _ in 0..2 * code.len() + 2 {
+        // No block goes back to code of its own except by way of routines, so this bound is never reached by emitted code.
+        for _ in 0..self.steps {
             if !core::mem::take(&mut first) && self.starts.contains(&machine.pc) {
                 machine.clear(terms)?;
                 return Ok(Stop::Arrived(machine.pc));

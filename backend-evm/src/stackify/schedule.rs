@@ -17,8 +17,8 @@ use super::{
 };
 use crate::liveness::{self, Remade, ValueSet, remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
-use crate::{Optimize, opcodes};
 use crate::selection::{Selection, select};
+use crate::{Optimize, opcodes};
 
 /// How deep expressions are nested in [`Order::Nested`]: computing one recurses as deep.
 const DEPTH: u32 = 64;

@@ -136,3 +136,141 @@ fn assert_every_change_is_found(lowered: &Lowered) {
 fn changed_tail_calls_are_found() {
     assert_every_change_is_found(&lowered(&sum("ret v8, v9"), &Options::default()));
 }
+
+/// A function that stores words in a row of blocks that do nearly the same, ends that are alike among them.
+fn alike() -> Module {
+    let mut text = String::from(
+        "zvm 1\nentry @main\nfunc @main() {\nblock0:\n    v0: u256 = iconst 0\n    v1: u256 = calldataload v0
+    v2: u256 = iconst 32\n    v3: u256 = calldataload v2\n    v4: u256 = iconst 64\n    v5: u256 = calldataload v4
+    jump block1\n",
+    );
+    for at in 0..6 {
+        let [sum, product, mixed, last, key, found, number] = [0, 1, 2, 3, 4, 5, 6].map(|of| 10 + 10 * at + of);
+        text += &format!(
+            "block{}:
+    v{number}: u256 = iconst {at}
+    v{key}: u256 = iconst 0xc0ffee254729296a45a3885639ac7e10f9d54979f3b1a2c4d5e6f708192a3b4c
+    v{sum}: u256 = wadd v1, v{key}
+    v{product}: u256 = wmul v{sum}, v3
+    v{mixed}: u256 = xor v{product}, v5
+    v{last}: u256 = wsub v{mixed}, v{number}
+    sstore v{number}, v{last}
+    v{found}: u1 = ult v{last}, v5
+    brif v{found}, block{}, block{}
+block{}:
+    v{}: u256 = iconst {}
+    revert_words 68, v{}, v{key}, v{last}\n",
+            at + 1,
+            100 + at,
+            at + 2,
+            100 + at,
+            1000 + at,
+            at * at,
+            1000 + at,
+        );
+    }
+    parse(&(text + "block7:\n    return_words 64, v1, v3\n}"))
+}
+
+/// How often bytes are found in others.
+fn count(code: &[u8], part: &[u8]) -> usize {
+    code.windows(part.len()).filter(|window| *window == part).count()
+}
+
+/// Code that comes again and again is there once, in both kinds: the end of a block, and a routine.
+#[test]
+fn code_in_several_places_is_emitted_once() {
+    let module = alike();
+    agree(&module, &all_options(), &inputs());
+    let [none, gas, size] = [Optimize::None, Optimize::Gas, Optimize::Size].map(|optimize| {
+        let code = lowered(&module, &options(optimize)).code;
+        let reverts = instructions(&lowered(&module, &options(optimize)))
+            .iter()
+            .filter(|&&at| code[at] == opcodes::REVERT)
+            .count();
+        (code.len(), reverts, count(&code, &[0xc0, 0xff, 0xee, 0x25, 0x47]))
+    });
+    assert_eq!(none.1, 6);
+    // Where gas comes first, only what ends badly is shared.
+    assert!(gas.1 <= 2 && size.1 <= 2, "{gas:?} {size:?}");
+    assert!(size.2 <= 2 && (7..=8).contains(&gas.2), "{gas:?} {size:?}");
+    assert!(2 * size.0 < gas.0, "{none:?} {gas:?} {size:?}");
+}
+
+#[test]
+fn changed_tails_and_routines_are_found() {
+    for optimize in [Optimize::Gas, Optimize::Size] {
+        assert_every_change_is_found(&lowered(&alike(), &options(optimize)));
+    }
+}
+
+/// A routine needs a word of the stack, but not one for each level of a recursion that its code is part of.
+#[test]
+fn a_recursion_is_not_deeper_for_sharing() {
+    let arm = |at: u64| {
+        format!(
+            "block{at}:
+            v{0}: u256 = iconst {1}
+            v{2}: u256 = wmul v{0}, v0
+            v{3}: u256 = iconst 0x1234567890abcdef1234567890abcdef1234567890abcdef
+            v{4}: u256 = xor v{2}, v{3}
+            v{5}: u256 = wadd v{4}, v1
+            v{6}: u1 = iconst 1
+            v{7}: u256 = wsub v0, v{6}
+            v{8}: u256 = call @again(v{7}, v{5})
+            v{9}: u256 = wadd v{8}, v{0}
+            ret v{9}",
+            10 * at,
+            at + 3,
+            10 * at + 1,
+            10 * at + 2,
+            10 * at + 3,
+            10 * at + 4,
+            10 * at + 5,
+            10 * at + 6,
+            10 * at + 7,
+            10 * at + 8
+        )
+    };
+    let module = parse(&format!(
+        "zvm 1
+        entry @main
+        func @main() {{
+        block0:
+            v0: u256 = iconst 0
+            v1: u256 = calldataload v0
+            v2: u256 = call @again(v1, v0)
+            return_words 32, v2
+        }}
+        func @again(u256, u256) -> u256 {{
+        block0(v0: u256, v1: u256):
+            v2: u1 = iszero v0
+            brif v2, block1, block2
+        block1:
+            ret v1
+        block2:
+            v3: u256 = iconst 3
+            v4: u256 = urem v0, v3
+            v5: u1 = iszero v4
+            brif v5, block4, block3
+        block3:
+            v6: u160 = caller
+            v8: u256 = zext v6
+            v7: u1 = ult v8, v1
+            brif v7, block5, block6
+        {}\n{}\n{}
+        }}",
+        arm(4),
+        arm(5),
+        arm(6)
+    ));
+    let deepest = |optimize| {
+        let code = lowered(&module, &options(optimize)).code;
+        let returns =
+            |levels: u64| execute(&code, Fork::Osaka, &words(&[Word::from(levels)])).unwrap().0.halt == Halt::Return;
+        (1..1024).take_while(|&levels| returns(levels)).count()
+    };
+    let [gas, size] = [Optimize::Gas, Optimize::Size].map(deepest);
+    assert!(gas > 250 && size + 4 >= gas, "{gas} levels, {size} where code is shared");
+    agree(&module, &all_options(), &[words(&[Word::from(40)]), words(&[Word::from(3)])]);
+}
