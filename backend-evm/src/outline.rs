@@ -223,6 +223,7 @@ fn share_tails(pieces: &mut [Straight], names: &mut Names<'_>, next: &mut u32) -
             changed[at] = true;
         }
         for at in members {
+            pieces[host].weight = pieces[host].weight.saturating_add(pieces[at].weight);
             let code = &mut pieces[at].code;
             let pc = code[code.len() - len].pc;
             code.truncate(code.len() - len);
@@ -476,9 +477,10 @@ fn make_routines(pieces: &mut Vec<Straight>, names: &mut Names<'_>, callables: &
         let Some(body) = routine(&pieces[index].code[from..from + len], callables, shape) else { continue };
         let label = Label(*next);
         *next += 1;
-        let rarest = places.iter().map(|&place| pieces[origin[place].0].weight).max().unwrap_or(1);
+        // What stands in a routine runs as often as all that calls it together.
+        let weight = places.iter().fold(0u32, |sum, &place| sum.saturating_add(pieces[origin[place].0].weight));
         let cold = places.iter().all(|&place| pieces[origin[place].0].cold);
-        made.push(Straight { label, code: body, weight: rarest, cold });
+        made.push(Straight { label, code: body, weight, cold });
         for place in places {
             taken[place..place + len].fill(true);
             calls.insert(origin[place], (len, label));
