@@ -246,11 +246,7 @@ impl Checker<'_> {
 
     fn jumpdest(&self, terms: &Terms, target: Term) -> Result<u32, CheckErrorKind> {
         let target = terms.word(target).and_then(|word| u32::try_from(word).ok()).ok_or(CheckErrorKind::BadJump)?;
-        let byte = self.lowered.code.get(target as usize).copied();
-        let inside = (target as usize) < self.lowered.code_len();
-        // That the byte is not inside a PUSH follows from the walk: code is decoded from there on, and blocks are decoded
-        // from their starts, which the assembler marks one after the other.
-        if inside && byte == Some(opcodes::JUMPDEST) { Ok(target) } else { Err(CheckErrorKind::BadJump) }
+        if self.jumpdests.contains(&target) { Ok(target) } else { Err(CheckErrorKind::BadJump) }
     }
 
     /// A jump to the entry of a function: a call. Tells whether it comes back here. Where the address to come back to is that
