@@ -726,12 +726,15 @@ impl Scheduler<'_> {
     }
 
     /// Whether `inst` is a call whose results are what the function returns, in order, and nothing comes between: then the
-    /// callee may return to the caller of this function.
+    /// callee may return to the caller of this function. Not so in a recursion: one without end must reach the end of the stack.
     fn is_tail_call(&self, inst: Inst, next: Option<Inst>) -> bool {
         let (data, last) = (&self.function.insts[inst], next.map(|next| &self.function.insts[next]));
         let Some(last) = last.filter(|last| last.opcode == Opcode::Ret) else { return false };
+        let Imm::Func(callee) = data.imm else { return false };
         let returned = last.args.iter().map(|&arg| self.canonical(arg));
+        let recursive = &self.cx.facts.recursive;
         data.opcode == Opcode::Call
+            && !(recursive[self.cx.func] && recursive[callee])
             && self.cx.options.optimize != Optimize::None
             && call_returns(self.cx, data.imm)
             && returned.eq(data.results.iter().copied())
