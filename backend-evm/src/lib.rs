@@ -2,7 +2,7 @@
 //!
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
 //! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
-//! parameters) → [`sums`] (what loops compare) → [`shared`] (long constants used often, for size) → [`liveness`] →
+//! parameters) → [`sums`] (what loops compare) → [`shared`] and [`tables`] (long constants used often, for size) → [`liveness`] →
 //! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) →
 //! [`outline`] (tails and routines that blocks share) → [`emit`] (addresses, constants, data).
 //! [`checker`] proves, independently of the last five, that the emitted bytes do what the legalized IR says.
@@ -29,6 +29,7 @@ mod selection;
 mod shared;
 mod stackify;
 mod sums;
+mod tables;
 
 use zvm_ir::cfg::Cfg;
 use zvm_ir::{Module, Opcode, Pc, VerifyError};
@@ -163,7 +164,7 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
             sums::compare_sums(&mut legal.funcs[func], &live);
         }
     }
-    let mut short = legal.clone();
+    let (mut short, mut tabled) = (legal.clone(), legal.clone());
     let mut lowered = finish(legal, plan, options)?;
     // Gas comes first while the code fits an account.
     let tight = options.optimize == Optimize::Size || lowered.code.len() > CODE_SIZE_LIMIT;
@@ -171,6 +172,15 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
         let shorter = finish(short, plan, options)?;
         if shorter.code.len() < lowered.code.len() {
             lowered = shorter;
+        }
+    }
+    if options.optimize == Optimize::Size {
+        let mut plan = plan;
+        if tables::tabulate(&mut tabled, &mut plan, options) {
+            let shorter = finish(tabled, plan, options)?;
+            if shorter.code.len() < lowered.code.len() {
+                lowered = shorter;
+            }
         }
     }
     // Where it does not fit all the same, bytes come first.
