@@ -248,8 +248,8 @@ fn is_halt(byte: u8) -> bool {
 fn whole_calls(code: &[MachineInst], len: usize) -> usize {
     let tokens = tokens(code);
     let mut start = code.len() - len;
-    for at in start..code.len() {
-        if matches!(tokens[at], Token::Here(back) if at - back < start) {
+    for (at, token) in tokens.iter().enumerate().skip(start) {
+        if matches!(token, Token::Here(back) if at - back < start) {
             start = at + 1;
         }
     }

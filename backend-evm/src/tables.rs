@@ -35,7 +35,7 @@ pub(crate) fn tabulate(module: &mut Module, plan: &mut MemoryPlan, options: &Opt
         let bytes: Vec<u8> = table.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
         plan.spill_base = Some(base + bytes.len() as u64);
         let len = bytes.len() as u64;
-        let data = module.data.push(bytes.into());
+        let data = module.data.push(bytes);
         let function = &mut module.funcs[func];
         for block in blocks {
             load(function, block, &table, base);
@@ -57,7 +57,7 @@ fn table(function: &Function, cfg: &Cfg, base: u64, options: &Options) -> Vec<Wo
                 let pushed = constant::materialize(word, options.fork, options.optimize);
                 let bytes = pushed.code.len() as i64 - address.code.len() as i64 - 1;
                 let gas = i64::from(address.gas) + 3 - i64::from(pushed.gas);
-                *saved.entry(word).or_insert(-16 * 32) += 16 * bytes - (4 * gas << (3 * depth(cfg, block)).min(30));
+                *saved.entry(word).or_insert(-16 * 32) += 16 * bytes - ((4 * gas) << (3 * depth(cfg, block)).min(30));
             }
         }
     }
