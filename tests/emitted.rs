@@ -1,6 +1,6 @@
 //! What is promised of emitted code besides that it does the same (`tests/agree.rs`): code that fits an account still fits,
-//! twice is the same bytes, each block is checked, the source map leads to instructions, and code for every fork does by the
-//! rules of that fork what the original does.
+//! twice is the same bytes, each block is checked, the source map leads to instructions, and code for every fork, made cheap in
+//! whatever, does by the rules of that fork what the original does.
 //!
 //! Each trial is a contract; with `ZVM_SLOW` all of the corpus.
 
@@ -162,15 +162,18 @@ fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
     let probe = Evm::new(&contract.runtime).with_gas_limit(GAS_LIMIT);
     for fork in Fork::ALL {
         let original = Evm::new(&contract.runtime).with_gas_limit(GAS).with_fork(fork.max(since));
-        let lowered = match program.lowered(&Options { fork, ..Options::default() }) {
-            Err(Error::Lower(LowerError::Unsupported { .. })) if fork < Fork::Cancun => continue,
-            result => result.map_err(failed)?,
-        };
-        check(&lowered).map_err(|errors| format!("{fork}: {errors:?}"))?;
-        let emitted = Evm::new(&lowered.code).with_gas_limit(GAS).with_fork(fork);
+        let mut emitted: Vec<(Optimize, Evm)> = Vec::new();
+        for optimize in [Optimize::Gas, Optimize::Size, Optimize::None] {
+            let lowered = match program.lowered(&Options { fork, optimize, ..Options::default() }) {
+                Err(Error::Lower(LowerError::Unsupported { .. })) if fork < Fork::Cancun => continue,
+                result => result.map_err(failed)?,
+            };
+            check(&lowered).map_err(|errors| format!("{fork} {optimize:?}: {errors:?}"))?;
+            emitted.push((optimize, Evm::new(&lowered.code).with_gas_limit(GAS).with_fork(fork)));
+        }
         let mut generator = Generator::new(contract.runtime.len() as u64);
         let mut state = State::default();
-        for at in 0..CALLS {
+        for at in 0..if emitted.is_empty() { 0 } else { CALLS } {
             let call = match &contract.abi {
                 Some(abi) => of_interface(&mut generator, abi, at),
                 None => generator.unknown(),
@@ -180,12 +183,15 @@ fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
                 continue;
             }
             let expected = original.run(&call.calldata, &env, &state).map_err(failed)?;
-            let found = emitted.run(&call.calldata, &env, &state).map_err(failed)?;
-            if let Some(part) = difference(&run_of(&expected), &run_of(&found)) {
-                let calldata = hex::encode(&call.calldata);
-                return Err(
-                    format!("{fork} differs in {part} at calldata 0x{calldata}\n{expected:?}\n{found:?}").into()
-                );
+            for (optimize, emitted) in &emitted {
+                let found = emitted.run(&call.calldata, &env, &state).map_err(failed)?;
+                if let Some(part) = difference(&run_of(&expected), &run_of(&found)) {
+                    let calldata = hex::encode(&call.calldata);
+                    return Err(format!(
+                        "{fork} {optimize:?} differs in {part} at calldata 0x{calldata}\n{expected:?}\n{found:?}"
+                    )
+                    .into());
+                }
             }
             generator.learn(&expected.outcome.data);
             state.apply(&expected.changes);

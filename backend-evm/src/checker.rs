@@ -27,7 +27,7 @@ use zvm_ir::{Block, Func, Pc, Value};
 
 use crate::emit::{BlockInfo, Lowered};
 use crate::liveness::ModuleFacts;
-use crate::opcodes;
+use crate::{opcodes, outline};
 
 /// Where emitted code differs from the IR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +135,22 @@ pub fn check(lowered: &Lowered) -> Result<(), Vec<CheckError>> {
     if checker.errors.is_empty() { Ok(()) } else { Err(checker.errors) }
 }
 
+/// The JUMPDESTs that are instructions: the EVM looks for them from the first byte on, and skips what is pushed.
+fn jumpdests(lowered: &Lowered) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut at = 0;
+    while let Some(&byte) = lowered.code.get(at).filter(|_| at < lowered.code_len()) {
+        if byte == opcodes::JUMPDEST {
+            found.insert(at as u32);
+        }
+        at += match byte {
+            opcodes::PUSH1..=opcodes::PUSH32 => 2 + usize::from(byte - opcodes::PUSH1),
+            _ => 1,
+        };
+    }
+    found
+}
+
 /// What the checker knows of a module and its code.
 struct Checker<'a> {
     lowered: &'a Lowered,
@@ -144,7 +160,11 @@ struct Checker<'a> {
     entries: BTreeMap<u32, Func>,
     /// Where blocks start.
     starts: BTreeSet<u32>,
+    /// Where the EVM lets a jump go.
+    jumpdests: BTreeSet<u32>,
     functions: BTreeMap<Func, block::FunctionInfo>,
+    /// How many instructions a block may execute at most.
+    steps: usize,
     errors: Vec<CheckError>,
 }
 
@@ -162,7 +182,20 @@ impl<'a> Checker<'a> {
             functions.insert(func, block::FunctionInfo::new(lowered, facts, func));
         }
         let starts = lowered.blocks.iter().map(|info| info.start).collect();
-        Self { lowered, facts, blocks, entries, starts, functions, errors: Vec::new() }
+        let pieces = lowered.program.functions.iter().flat_map(|code| &code.pieces);
+        let longest = pieces.map(|piece| piece.code.len()).max().unwrap_or_default();
+        let steps = 2 * lowered.code.len() + outline::SLOWEST * longest + 2;
+        Self {
+            lowered,
+            facts,
+            blocks,
+            entries,
+            starts,
+            jumpdests: jumpdests(lowered),
+            functions,
+            steps,
+            errors: Vec::new(),
+        }
     }
 
     fn report(&mut self, info: Option<&BlockInfo>, at: u32, kind: CheckErrorKind) {

@@ -3,7 +3,7 @@
 use zvm_ir::Word;
 
 use crate::machine::MachineOp;
-use crate::{Fork, Optimize, opcodes};
+use crate::{Fork, Optimize, Options, opcodes};
 
 /// A way to push a word: a PUSH of `word`, then instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,15 @@ pub(crate) fn materialize(word: Word, fork: Fork, optimize: Optimize) -> Recipe 
     best
 }
 
-/// The size of a machine instruction, labels taken to have two bytes.
+/// The size of a machine instruction as it will be emitted, labels taken to have two bytes.
+pub(crate) fn len(op: MachineOp, options: &Options) -> usize {
+    match op {
+        MachineOp::Push(word) => materialize(word, options.fork, options.optimize).code.len(),
+        op => bytes(op, options.fork),
+    }
+}
+
+/// The size of a machine instruction, labels taken to have two bytes and constants to be pushed.
 pub(crate) fn bytes(op: MachineOp, fork: Fork) -> usize {
     match op {
         MachineOp::Plain(_) | MachineOp::Mark(_) => 1,

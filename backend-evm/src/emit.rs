@@ -10,6 +10,7 @@ use zvm_ir::{Block, Data, Func, Module, Pc};
 use crate::layout::{self, Placed};
 use crate::machine::{End, Label, MachineInst, MachineOp, Table};
 use crate::memory::MemoryPlan;
+use crate::outline::{self, Callable, Callables};
 use crate::stackify::{ENTRY_BITS, Program, TemplateSlot};
 use crate::{Fork, Options, constant, opcodes};
 
@@ -128,6 +129,7 @@ pub(crate) fn emit(module: Module, program: Program, plan: MemoryPlan, options: 
     if options.fork.has_exchange() {
         pieces.iter_mut().for_each(|piece| exchange(&mut piece.code));
     }
+    outline::outline(&mut pieces, callables(&module, &program), options);
     let mut jumped: BTreeSet<Label> = BTreeSet::new();
     let mut segments: BTreeSet<Data> = BTreeSet::new();
     for inst in pieces.iter().flat_map(|piece| &piece.code) {
@@ -215,9 +217,31 @@ fn finish(
     Lowered { code, source_map, blocks, data, immutables, fork, creation, instructions, module, program, plan }
 }
 
-struct Straight {
-    label: Label,
-    code: Vec<MachineInst>,
+/// The code of a piece, its jump included.
+#[derive(Clone, Debug)]
+pub(crate) struct Straight {
+    /// Where it starts.
+    pub label: Label,
+    /// The instructions.
+    pub code: Vec<MachineInst>,
+    /// How often it is expected to run, relative to the function.
+    pub weight: u32,
+    /// Whether it ends in a revert or a trap.
+    pub cold: bool,
+}
+
+/// What the functions that come back do to the stack, except those that can be entered again before they do.
+fn callables(module: &Module, program: &Program) -> Callables {
+    let facts = &program.facts;
+    let functions = program.functions.iter().filter_map(|code| Some((code, code.func?)));
+    functions
+        .filter(|&(_, func)| facts.returns[func] && !facts.recursive[func])
+        .filter_map(|(code, func)| {
+            let pops = code.templates.first()?.1.len();
+            let callable = Callable { pops, pushes: module.funcs[func].results.len(), sees: pops };
+            Some((code.pieces.first()?.label, callable))
+        })
+        .collect()
 }
 
 /// Turns the ends of pieces into jumps, except where the target comes next.
@@ -251,7 +275,7 @@ fn with_jumps(placed: &[Placed]) -> Vec<Straight> {
             }
         }
         give_origins(&mut code, pc);
-        out.push(Straight { label: this.piece.label, code });
+        out.push(Straight { label: this.piece.label, code, weight: this.weight, cold: this.piece.cold });
     }
     out
 }

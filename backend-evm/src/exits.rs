@@ -1,14 +1,17 @@
-//! Short ends of the execution that several paths share are given to each path.
+//! Short ends that several paths share are given to each path.
 //!
 //! Does: a block that ends the execution well (`return`, `stop`) in a few bytes is copied to each block that jumps to it.
-//! PUSH, JUMP and JUMPDEST cost 12 gas and four bytes; storing a word and returning it takes six.
+//! PUSH, JUMP and JUMPDEST cost 12 gas and four bytes; storing a word and returning it takes six. A block that only
+//! returns from the function is copied to each block whose last act is a call that gives what is returned: then the call
+//! need not come back here.
 //! Requires: a legalized module. Ensures: a verified, legalized module.
 //! Preserves: equality of `Outcome`.
 
 use cranelift_entity::SecondaryMap;
 use zvm_ir::cfg::Cfg;
-use zvm_ir::{Block, Function, Opcode, Value};
+use zvm_ir::{Block, Function, Inst, Opcode, Value};
 
+use crate::liveness::canonical;
 use crate::selection::{Selection, select};
 
 /// The most bytes that are copied: about twice those of the jump they replace.
@@ -32,6 +35,48 @@ pub(crate) fn duplicate(function: &mut Function) {
     }
     let cfg = Cfg::new(function);
     function.layout.retain(|&block| cfg.is_reachable(block));
+}
+
+/// Returns at once after each call whose results a function returns.
+pub(crate) fn return_after_calls(function: &mut Function) {
+    let cfg = Cfg::new(function);
+    for block in function.layout.clone() {
+        let Some(ret) = only_returns(function, block) else { continue };
+        for &pred in cfg.preds(block) {
+            let Some(jump) = function.terminator(pred).filter(|_| pred != block) else { continue };
+            let [target] = &function.insts[jump].targets[..] else { continue };
+            let params = &function.blocks[block].params;
+            let passed = |value: Value| params.iter().position(|&param| param == value).map(|at| target.args[at]);
+            let returned = function.insts[ret].args.iter().map(|&arg| {
+                let arg = canonical(function, arg);
+                canonical(function, passed(arg).unwrap_or(arg))
+            });
+            let call = function.blocks[pred].insts.iter().rev().skip(1).find(|&&inst| acts(function, inst));
+            let calls = |&&call: &&Inst| {
+                let data = &function.insts[call];
+                data.opcode == Opcode::Call && returned.eq(data.results.iter().copied())
+            };
+            if call.filter(calls).is_some() {
+                let args = target.args.clone();
+                function.blocks[pred].insts.pop();
+                append_copy(function, block, &args, pred);
+            }
+        }
+    }
+    let cfg = Cfg::new(function);
+    function.layout.retain(|&block| cfg.is_reachable(block));
+}
+
+/// The `ret` of a block that does nothing else.
+fn only_returns(function: &Function, block: Block) -> Option<Inst> {
+    let last = function.terminator(block).filter(|&last| function.insts[last].opcode == Opcode::Ret)?;
+    function.blocks[block].insts.iter().all(|&inst| inst == last || !acts(function, inst)).then_some(last)
+}
+
+/// Whether an instruction is one on the EVM where it stands.
+fn acts(function: &Function, inst: Inst) -> bool {
+    let data = &function.insts[inst];
+    !matches!(select(data.opcode, data.args.len()), Selection::Remade | Selection::Alias)
 }
 
 /// Whether a block ends the execution well in a few bytes. Such a block defines nothing that others use.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use zvm_ir::Func;
 
 use crate::machine::{End, Label, MachineOp, Piece, Table};
+use crate::outline::{self, Token};
 use crate::stackify::{FunctionCode, Program};
 use crate::{Optimize, opcodes};
 
@@ -19,6 +20,8 @@ pub(crate) struct Placed {
     pub index: usize,
     /// Its code.
     pub piece: Piece,
+    /// How often it is expected to run, relative to its function.
+    pub weight: u32,
     /// Other blocks that this is the code of, by function and index.
     pub twins: Vec<(Func, usize)>,
 }
@@ -49,7 +52,8 @@ pub(crate) fn layout(program: &Program, optimize: Optimize) -> (Vec<Placed>, BTr
         let keep: Vec<bool> = pieces.iter().map(|piece| !threads.contains_key(&piece.label)).collect();
         for index in order(&pieces, &keep, &code.weights) {
             let twins = twins.get(&pieces[index].label).cloned().unwrap_or_default();
-            let placed = Placed { func: code.func, index, piece: pieces[index].clone(), twins };
+            let weight = weight(&code.weights, index);
+            let placed = Placed { func: code.func, index, piece: pieces[index].clone(), weight, twins };
             // A cold piece that follows the piece it belongs to stays there.
             let falls = |previous: &Placed| match previous.piece.end {
                 End::Closed | End::Table(_) => false,
@@ -108,7 +112,7 @@ fn merge(
     let mut merged: BTreeMap<Label, (Func, usize)> = BTreeMap::new();
     loop {
         let follow = |label: Label| threads.get(&label).copied().unwrap_or(label);
-        let mut known: HashMap<(Vec<MachineOp>, End), Label> = HashMap::new();
+        let mut known: HashMap<(Vec<Token>, End), Label> = HashMap::new();
         let mut found: Vec<(Label, Label, Func, usize)> = Vec::new();
         for code in functions {
             let Some(func) = code.func else { continue };
@@ -116,7 +120,6 @@ fn merge(
                 if entries.contains(&piece.label)
                     || threads.contains_key(&piece.label)
                     || !(piece.cold || optimize == Optimize::Size)
-                    || piece.code.iter().any(|inst| matches!(inst.op, MachineOp::Mark(_)))
                 {
                     continue;
                 }
@@ -125,11 +128,13 @@ fn merge(
                     End::Branch { nonzero, zero } => End::Branch { nonzero: follow(nonzero), zero: follow(zero) },
                     end @ (End::Closed | End::Table(_)) => end,
                 };
-                let ops = piece.code.iter().map(|inst| match inst.op {
-                    MachineOp::PushLabel(label) => MachineOp::PushLabel(follow(label)),
-                    op => op,
-                });
-                match known.entry((ops.collect(), end)) {
+                let mut ops = outline::tokens(&piece.code);
+                for token in &mut ops {
+                    if let Token::Op(MachineOp::PushLabel(label)) = token {
+                        *label = follow(*label);
+                    }
+                }
+                match known.entry((ops, end)) {
                     Entry::Occupied(first) => found.push((piece.label, *first.get(), func, index)),
                     Entry::Vacant(first) => drop(first.insert(piece.label)),
                 }

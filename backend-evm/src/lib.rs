@@ -2,10 +2,10 @@
 //!
 //! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
 //! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
-//! parameters) → [`sums`] (what loops compare) → [`shared`] (long constants used often, for size) → [`liveness`] →
-//! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) → [`emit`]
-//! (addresses, constants, data).
-//! [`checker`] proves, independently of the last four, that the emitted bytes do what the legalized IR says.
+//! parameters) → [`sums`] (what loops compare) → [`shared`] and [`tables`] (long constants used often, for size) → [`liveness`] →
+//! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) →
+//! [`outline`] (tails and routines that blocks share) → [`emit`] (addresses, constants, data).
+//! [`checker`] proves, independently of the last five, that the emitted bytes do what the legalized IR says.
 //!
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
 //! This crate knows nothing about how the IR was made.
@@ -24,10 +24,12 @@ mod machine;
 mod memory;
 mod normal;
 pub mod opcodes;
+mod outline;
 mod selection;
 mod shared;
 mod stackify;
 mod sums;
+mod tables;
 
 use zvm_ir::cfg::Cfg;
 use zvm_ir::{Module, Opcode, Pc, VerifyError};
@@ -151,6 +153,9 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
     }
+    if options.optimize != Optimize::None {
+        legal.funcs.values_mut().for_each(exits::return_after_calls);
+    }
     let mut legal = normal::normalize(&legal);
     if options.optimize != Optimize::None {
         let facts = liveness::analyze(&legal, plan.observes_msize);
@@ -159,7 +164,7 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
             sums::compare_sums(&mut legal.funcs[func], &live);
         }
     }
-    let mut short = legal.clone();
+    let (mut short, mut tabled) = (legal.clone(), legal.clone());
     let mut lowered = finish(legal, plan, options)?;
     // Gas comes first while the code fits an account.
     let tight = options.optimize == Optimize::Size || lowered.code.len() > CODE_SIZE_LIMIT;
@@ -167,6 +172,15 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
         let shorter = finish(short, plan, options)?;
         if shorter.code.len() < lowered.code.len() {
             lowered = shorter;
+        }
+    }
+    if options.optimize == Optimize::Size {
+        let mut plan = plan;
+        if tables::tabulate(&mut tabled, &mut plan, options) {
+            let shorter = finish(tabled, plan, options)?;
+            if shorter.code.len() < lowered.code.len() {
+                lowered = shorter;
+            }
         }
     }
     // Where it does not fit all the same, bytes come first.

@@ -52,7 +52,7 @@ pub(crate) struct MemoryPlan {
 }
 
 /// Addresses from here on are not worth using: memory of this size costs 150,000 gas.
-const MAX_STATIC: u64 = 1 << 18;
+pub(crate) const MAX_STATIC: u64 = 1 << 18;
 
 /// Analyses a module. Creation code reads words of itself by way of scratch memory.
 pub(crate) fn plan(module: &Module, creation: bool) -> MemoryPlan {

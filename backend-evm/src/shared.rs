@@ -58,7 +58,7 @@ pub(crate) fn share(module: &mut Module, options: &Options) -> bool {
 }
 
 /// The last block that comes before all of `blocks` and is in no loop.
-fn home(cfg: &Cfg, blocks: &[Block]) -> Option<Block> {
+pub(crate) fn home(cfg: &Cfg, blocks: &[Block]) -> Option<Block> {
     let mut at = *blocks.first()?;
     while cfg.innermost_loop(at).is_some() || !blocks.iter().all(|&block| cfg.dominates(at, block)) {
         at = cfg.idom(at)?;
@@ -105,7 +105,8 @@ fn share_in(function: &mut Function, home: Block, blocks: &[Block], word: Word) 
     function.blocks[home].insts.splice(0..0, made);
 }
 
-fn push(
+/// Makes an instruction with one result, from where `user` comes from.
+pub(crate) fn push(
     function: &mut Function,
     out: &mut Vec<Inst>,
     opcode: Opcode,

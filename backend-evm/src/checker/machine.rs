@@ -138,8 +138,8 @@ impl Checker<'_> {
     ) -> Result<Stop, CheckErrorKind> {
         let code = &self.lowered.code[..self.lowered.code_len()];
         let mut first = true;
-        // Every jump inside a block is forward or to a block, so this bound is never reached by emitted code.
-        for _ in 0..2 * code.len() + 2 {
+        // No block goes back to code of its own except by way of routines, so this bound is never reached by emitted code.
+        for _ in 0..self.steps {
             if !core::mem::take(&mut first) && self.starts.contains(&machine.pc) {
                 machine.clear(terms)?;
                 return Ok(Stop::Arrived(machine.pc));
@@ -246,14 +246,11 @@ impl Checker<'_> {
 
     fn jumpdest(&self, terms: &Terms, target: Term) -> Result<u32, CheckErrorKind> {
         let target = terms.word(target).and_then(|word| u32::try_from(word).ok()).ok_or(CheckErrorKind::BadJump)?;
-        let byte = self.lowered.code.get(target as usize).copied();
-        let inside = (target as usize) < self.lowered.code_len();
-        // That the byte is not inside a PUSH follows from the walk: code is decoded from there on, and blocks are decoded
-        // from their starts, which the assembler marks one after the other.
-        if inside && byte == Some(opcodes::JUMPDEST) { Ok(target) } else { Err(CheckErrorKind::BadJump) }
+        if self.jumpdests.contains(&target) { Ok(target) } else { Err(CheckErrorKind::BadJump) }
     }
 
-    /// A jump to the entry of a function: a call. Tells whether it comes back.
+    /// A jump to the entry of a function: a call. Tells whether it comes back here. Where the address to come back to is that
+    /// in the caller, nothing may be left of the frame, and what the callee returns is what this function returns.
     fn call(&self, machine: &mut Machine, terms: &mut Terms, callee: Func) -> Result<bool, CheckErrorKind> {
         machine.clear(terms)?;
         let info = &self.functions[&callee];
@@ -262,10 +259,17 @@ impl Checker<'_> {
         let (back, args) = operands.split_at(usize::from(info.returns));
         let effect = machine.trace.record(Effect::Call(callee, args.to_vec()), Effects::CALLS);
         let Some(&back) = back.first() else { return Ok(false) };
-        machine.pc = self.jumpdest(terms, back)?;
-        for at in 0..info.results {
-            machine.stack.push(terms.term(TermData::Result(effect, at as u32)));
+        let results = (0..info.results).map(|at| terms.term(TermData::Result(effect, at as u32))).collect();
+        if *terms.data(back) == TermData::Return {
+            let found = machine.stack.len();
+            if found != 0 {
+                return Err(CheckErrorKind::Height { expected: 0, found });
+            }
+            machine.trace.record(Effect::Ret(results), Effects::TERMINATES);
+            return Ok(false);
         }
+        machine.pc = self.jumpdest(terms, back)?;
+        machine.stack.extend(results);
         Ok(true)
     }
 

@@ -45,7 +45,7 @@ impl Scheduler<'_> {
     }
 
     /// Computes the pending values among the slots.
-    fn define_slots(&mut self, slots: &[Slot]) -> Result<(), Failure> {
+    pub(super) fn define_slots(&mut self, slots: &[Slot]) -> Result<(), Failure> {
         for &slot in slots {
             if let Slot::Value(value) = slot
                 && self.pending.contains_key(&value)

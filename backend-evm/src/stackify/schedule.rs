@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::SecondaryMap;
-use zvm_ir::{Block, Effects, Function, Imm, Inst, Opcode, Pc, Value};
+use zvm_ir::{Block, Effects, Func, Function, Imm, Inst, Opcode, Pc, Value};
 
 use super::shuffle::Plans;
 use super::{
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::liveness::{self, Remade, ValueSet, remade};
 use crate::machine::{End, Label, MachineInst, MachineOp, Piece, Table};
-use crate::opcodes;
 use crate::selection::{Selection, select};
+use crate::{Optimize, opcodes};
 
 /// How deep expressions are nested in [`Order::Nested`]: computing one recurses as deep.
 const DEPTH: u32 = 64;
@@ -260,6 +260,10 @@ impl Scheduler<'_> {
                 };
                 break;
             }
+            if self.is_tail_call(inst, insts.get(at + 1).copied()) {
+                self.tail_call(inst)?;
+                break;
+            }
             self.instruction(inst, at as u32)?;
             if !call_returns(self.cx, data.imm) {
                 break;
@@ -287,7 +291,7 @@ impl Scheduler<'_> {
             Some(Remade::Immutable(_)) => 3,
             None => 0,
         };
-        for &inst in insts {
+        for (at, &inst) in insts.iter().enumerate() {
             let data = &self.function.insts[inst];
             let kind = select(data.opcode, data.args.len());
             match kind {
@@ -302,7 +306,9 @@ impl Scheduler<'_> {
                         let needed = liveness::needed_params(target, &self.cx.facts.needs[callee]);
                         bound += needed.iter().filter_map(|&at| data.args.get(at)).map(|&arg| made(arg)).sum::<u32>();
                         // The function's address and that to come back to.
-                        bound += 3 + 3 * u32::from(self.cx.facts.returns[callee]);
+                        let comes_back = self.cx.facts.returns[callee];
+                        let back = comes_back && !self.is_tail_call(inst, insts.get(at + 1).copied());
+                        bound += 3 + 3 * u32::from(back);
                     }
                 }
                 Selection::Jump | Selection::Remade | Selection::Alias | Selection::Expanded => {}
@@ -685,11 +691,7 @@ impl Scheduler<'_> {
 
     /// Emits a call of a function of the module; gives how many operands it takes from the stack.
     fn call(&mut self, inst: Inst) -> Result<usize, Failure> {
-        let data = &self.function.insts[inst];
-        let Imm::Func(callee) = data.imm else { return Err(self.internal("a call is malformed")) };
-        let target = &self.cx.module.funcs[callee];
-        let entry = target.entry().and_then(|entry| self.cx.labels.get(&(callee, entry))).copied();
-        let entry = entry.ok_or_else(|| self.internal("a callee has no code"))?;
+        let (callee, entry, args) = self.callee(inst)?;
         let returns = self.cx.facts.returns[callee];
         let back = Label(*self.next_label);
         let mut operands = Vec::new();
@@ -697,18 +699,58 @@ impl Scheduler<'_> {
             *self.next_label += 1;
             operands.push(Slot::Label(back));
         }
-        for at in liveness::needed_params(target, &self.cx.facts.needs[callee]) {
-            let arg = data.args.get(at).copied().ok_or_else(|| self.internal("a call lacks an argument"))?;
-            operands.push(self.operand(arg));
-        }
+        operands.extend(args);
         self.prepare(&operands, false)?;
-        self.pc = data.pc;
+        self.pc = self.function.insts[inst].pc;
         self.emit(MachineOp::PushLabel(entry));
         self.emit(MachineOp::Plain(opcodes::JUMP));
         if returns {
             self.emit(MachineOp::Mark(back));
         }
         Ok(operands.len())
+    }
+
+    /// The function that an instruction calls, its label, and the arguments that it needs.
+    fn callee(&self, inst: Inst) -> Result<(Func, Label, Vec<Slot>), Failure> {
+        let data = &self.function.insts[inst];
+        let Imm::Func(callee) = data.imm else { return Err(self.internal("a call is malformed")) };
+        let target = &self.cx.module.funcs[callee];
+        let entry = target.entry().and_then(|entry| self.cx.labels.get(&(callee, entry))).copied();
+        let entry = entry.ok_or_else(|| self.internal("a callee has no code"))?;
+        let mut args = Vec::new();
+        for at in liveness::needed_params(target, &self.cx.facts.needs[callee]) {
+            let arg = data.args.get(at).copied().ok_or_else(|| self.internal("a call lacks an argument"))?;
+            args.push(self.operand(arg));
+        }
+        Ok((callee, entry, args))
+    }
+
+    /// Whether `inst` is a call whose results are what the function returns, in order, and nothing comes between: then the
+    /// callee may return to the caller of this function. Not so in a recursion: one without end must reach the end of the stack.
+    fn is_tail_call(&self, inst: Inst, next: Option<Inst>) -> bool {
+        let (data, last) = (&self.function.insts[inst], next.map(|next| &self.function.insts[next]));
+        let Some(last) = last.filter(|last| last.opcode == Opcode::Ret) else { return false };
+        let Imm::Func(callee) = data.imm else { return false };
+        let returned = last.args.iter().map(|&arg| self.canonical(arg));
+        let recursive = &self.cx.facts.recursive;
+        data.opcode == Opcode::Call
+            && !(recursive[self.cx.func] && recursive[callee])
+            && self.cx.options.optimize != Optimize::None
+            && call_returns(self.cx, data.imm)
+            && returned.eq(data.results.iter().copied())
+    }
+
+    /// Jumps to a function that returns to the caller of this one: the frame is given up for its arguments, above the address
+    /// that this function was given.
+    fn tail_call(&mut self, inst: Inst) -> Result<(), Failure> {
+        let (_, entry, args) = self.callee(inst)?;
+        self.define_slots(&args)?;
+        let goal: Vec<Slot> = core::iter::once(Slot::Return).chain(args).collect();
+        self.pc = self.function.insts[inst].pc;
+        self.arrange_exactly(&goal)?;
+        self.emit(MachineOp::PushLabel(entry));
+        self.emit(MachineOp::Plain(opcodes::JUMP));
+        Ok(())
     }
 }
 

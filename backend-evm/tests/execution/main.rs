@@ -6,4 +6,5 @@ mod generated;
 mod harness;
 mod opcodes;
 mod programs;
+mod sharing;
 mod tampering;
