@@ -29,6 +29,9 @@ use crate::{Imm, Word};
 const PATIENCE: u8 = 3;
 /// How often any fact may grow before it is given up.
 const GIVE_UP: u8 = 40;
+/// How many visits each block may have on average. No contract of the corpus comes to this; in a nest of hundreds of loops each way back
+/// would visit all loops in it again.
+const VISITS: usize = 64;
 /// Sweeps that shrink the facts in the end.
 const SWEEPS: usize = 3;
 
@@ -81,6 +84,8 @@ pub(crate) struct Flow {
     /// What calls do to memory as it is where they stand.
     calls: SecondaryMap<Inst, Option<Access>>,
     users: Vec<Vec<u32>>,
+    /// How many visits of blocks are left before whatever still changes is given up at once.
+    visits_left: usize,
 }
 
 impl Flow {
@@ -105,7 +110,9 @@ impl Flow {
             memory_growth: SecondaryMap::new(),
             calls: SecondaryMap::new(),
             users: Vec::new(),
+            visits_left: 0,
         };
+        flow.visits_left = VISITS * flow.cfg.reverse_postorder().len();
         flow.name_operands(func);
         let names = values + flow.refined.len();
         flow.facts = vec![None; names];
@@ -333,6 +340,7 @@ impl Flow {
         while let Some(position) = work.pop_first() {
             let block = self.cfg.reverse_postorder()[position as usize];
             if self.reached[block] {
+                self.visits_left = self.visits_left.saturating_sub(1);
                 self.grow_block(func, cx, block, &mut work);
             }
         }
@@ -425,6 +433,14 @@ impl Flow {
     fn pass_memory(&mut self, from: Block, to: Block) -> bool {
         let Some(out) = self.memory_out[from].clone() else { return false };
         match &mut self.memory_in[to] {
+            // From then on each changes once more at most.
+            Some(memory) if self.visits_left == 0 => {
+                let changed = *memory != out && *memory != Known::nothing();
+                if changed {
+                    *memory = Known::nothing();
+                }
+                changed
+            }
             Some(memory) => {
                 let growth = &mut self.memory_growth[to];
                 *growth = growth.saturating_add(1);
@@ -509,7 +525,7 @@ impl Flow {
                     return;
                 }
                 self.growth[at] = self.growth[at].saturating_add(1);
-                if self.growth[at] > GIVE_UP {
+                if self.growth[at] > GIVE_UP || self.visits_left == 0 {
                     Fact::of_type(func.ty(self.value_of(name)))
                 } else if widen && self.growth[at] > PATIENCE {
                     old.widen(&joined)
@@ -698,4 +714,62 @@ fn integer(func: &Function, mut value: Value) -> Value {
         }
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::parse;
+    use crate::passes::Goal;
+
+    /// A nest of loops, each of which counts in a word of memory of its own.
+    fn nest(depth: usize) -> String {
+        let mut text =
+            String::from("zvm 1\nentry @main\nfunc @main() {\nblock0:\n    v0: u1 = iconst 1\n    jump block1\n");
+        let mut value = 0;
+        let mut next = || {
+            value += 1;
+            value
+        };
+        for at in 1..=depth {
+            let (address, zero) = (next(), next());
+            writeln!(text, "block{at}:\n    v{address}: u24 = iconst {}\n    v{zero}: u1 = iconst 0", 32 * at).unwrap();
+            writeln!(text, "    mstore v{address}, v{zero}\n    jump block{}", depth + at).unwrap();
+            // The header of the loop.
+            writeln!(text, "block{}:\n    jump block{}", depth + at, if at == depth { 2 * depth + 1 } else { at + 1 })
+                .unwrap();
+        }
+        for at in 1..=depth {
+            let loop_ = depth + 1 - at;
+            let (address, old, new, limit, more) = (next(), next(), next(), next(), next());
+            writeln!(text, "block{}:\n    v{address}: u24 = iconst {}", 2 * depth + at, 32 * loop_).unwrap();
+            writeln!(text, "    v{old}: u256 = mload v{address}\n    v{new}: u256 = wadd v{old}, v0").unwrap();
+            writeln!(text, "    mstore v{address}, v{new}\n    v{limit}: u8 = iconst 200").unwrap();
+            writeln!(text, "    v{more}: u1 = ult v{new}, v{limit}").unwrap();
+            // Without critical edges.
+            writeln!(text, "    brif v{more}, block{}, block{}", 3 * depth + 1 + at, 2 * depth + 1 + at).unwrap();
+            writeln!(text, "block{}:\n    jump block{}", 3 * depth + 1 + at, depth + loop_).unwrap();
+        }
+        writeln!(text, "block{}:\n    stop\n}}", 3 * depth + 1).unwrap();
+        text
+    }
+
+    #[test]
+    fn nests_of_loops_are_given_up_in_time() {
+        for (depth, given_up) in [(2, false), (300, true)] {
+            let module = parse(&nest(depth)).unwrap_or_else(|error| panic!("{error}"));
+            let cx = Context::new(&module, Goal::Evm, false);
+            let func = &module.funcs[module.entry.unwrap()];
+            let flow = Flow::new(func, &cx, Some(Known::fresh()));
+            assert!(func.layout.iter().all(|&block| flow.is_reached(block)));
+            assert_eq!(flow.visits_left == 0, given_up, "{depth} loops");
+            // What was given up holds of every execution.
+            let inner = flow.memory_at(func.layout[3 * depth]).and_then(|known| {
+                known.constant(crate::passes::memory::access::Span { from: 32, to: 64, exact: true })
+            });
+            assert_eq!(inner, None);
+        }
+    }
 }
