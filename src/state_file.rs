@@ -65,10 +65,12 @@ pub type Known<'a> = dyn Fn(&Address) -> Places + 'a;
 pub fn import(path: &Path, field: &str, state: &State, known: &Known<'_>) -> Result<Box<dyn Storage>, Error> {
     let mut writes: Vec<Write> = Vec::new();
     for (address, account) in &state.accounts {
-        let places = known(address);
+        let mut places = known(address);
+        places.try_constants(account.storage.keys());
         for (slot, value) in &account.storage {
+            let place = places.of(slot).map_err(|error| Problem::from(error).of(path))?;
             let unknown = || Problem::UnknownPlace { account: *address, slot: *slot }.of(path);
-            writes.push((*address, places.of(slot).ok_or_else(unknown)?, *value));
+            writes.push((*address, place.ok_or_else(unknown)?, *value));
         }
     }
     let existed = path.exists();

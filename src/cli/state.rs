@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use zvm::evm::Evm;
 use zvm::input::read_file;
-use zvm::places::{Order, Places};
+use zvm::places::{Order, Places, Programs};
 use zvm::state_file::{self, FIELDS, Problem, SlotProof};
 use zvm::storage_layout::Layout;
 use zvm::{Error, Exit, State as Accounts, call};
@@ -183,10 +183,14 @@ impl Import {
             None => Vec::new(),
         };
         // Each account has its own code, and its own lengths of arrays.
+        let mut programs = Programs::default();
         let mut by_account: BTreeMap<Address, Places> = BTreeMap::new();
         for (address, account) in &state.accounts {
             let mut places = known.clone();
             places.add_code(&account.code);
+            if !account.storage.is_empty() {
+                programs.add_to(&mut places, &account.code);
+            }
             if let Some(layout) = &layout {
                 layout.add_to(&mut places, &keys, &account.storage)?;
             }

@@ -32,7 +32,7 @@ const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 /// Bytes of a leaf.
 const LEAF: usize = 96;
 /// The version of the file's tables.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// A state tree's store in a file.
 pub struct File<F> {
