@@ -136,7 +136,8 @@ pub fn parts(program: &Program, region: Region) -> Result<BTreeMap<Part, u64>, C
 /// The lowest and highest position in the bytecode of a region's instructions.
 fn pcs(program: &Program, region: Region) -> Option<(Pc, Pc)> {
     let func = &program.legalized.func;
-    let blocks = &program.regions.regions[region].blocks;
+    // Slots of the system have none.
+    let blocks = program.regions.regions.get(region).map_or(&[][..], |data| &data.blocks);
     let pcs = || blocks.iter().flat_map(|&block| &func.blocks[block].insts).filter_map(|&inst| func.insts[inst].pc);
     pcs().min().zip(pcs().max())
 }
@@ -147,7 +148,7 @@ pub fn by_block(program: &Program, regions: &[RegionRows]) -> BTreeMap<Block, u6
     let func = &program.legalized.func;
     let mut heat = BTreeMap::new();
     for used in regions {
-        let data = &program.regions.regions[used.region];
+        let Some(data) = program.regions.regions.get(used.region) else { continue };
         let mut left = used.parts.clone();
         for &block in &data.blocks {
             let mut rows = 0;

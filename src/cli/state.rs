@@ -17,7 +17,7 @@ use zvm_ir::{Env, Word};
 
 use super::json::{bytes, number};
 use super::output::{Output, grouped, write_file};
-use super::{Answer, Environment, Failure, read_state};
+use super::{Answer, Environment, Failure, Given};
 
 /// Arguments of `state`.
 #[derive(Debug, Args)]
@@ -160,7 +160,10 @@ impl State {
 
 impl Import {
     fn run(&self, output: &Output) -> Result<Answer, Failure> {
-        let state = read_state(Some(&self.state))?;
+        let Given::Json(state) = Given::read(Some(&self.state))? else {
+            let (path, at) = (self.state.clone(), "the document".to_owned());
+            return Err(Error::Field { path, at, expected: "JSON, as `zvm state export` gives it" }.into());
+        };
         let order = if self.vyper { Order::PlaceFirst } else { Order::KeyFirst };
         let mut known = Places::new(order);
         if let Some(path) = &self.calls {
