@@ -8,7 +8,7 @@ use ff::PrimeField;
 use zvm_backend_circuit::artifact::ProgramFile;
 use zvm_backend_circuit::checkpoint;
 use zvm_backend_circuit::error::CircuitError;
-use zvm_backend_circuit::execute::{Call as CircuitCall, Trace};
+use zvm_backend_circuit::execute::Trace;
 use zvm_backend_circuit::export;
 use zvm_backend_circuit::field::to_u256;
 use zvm_backend_circuit::groth16::{self, Proof};
@@ -18,7 +18,7 @@ use zvm_backend_circuit::plan::Plan;
 use zvm_backend_circuit::planner::{self, Model};
 use zvm_backend_circuit::program::{COMPILER, Program as CircuitProgram};
 use zvm_backend_circuit::prover::{self, ProveFacts, ProveOptions};
-use zvm_backend_circuit::replay::{Cut, Prepared};
+use zvm_backend_circuit::replay::Cut;
 use zvm_backend_circuit::schedule::Schedule;
 use zvm_backend_circuit::short::{self, Setup};
 use zvm_backend_circuit::statement;
@@ -32,7 +32,8 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::l1;
 use crate::program::Program;
-use crate::state::{State, World};
+use crate::start::{Left, Start};
+use crate::state::State;
 
 /// How to prove.
 pub struct Options<'a> {
@@ -57,6 +58,8 @@ pub struct Proved {
     pub statement: Statement,
     /// What it took.
     pub facts: ProveFacts,
+    /// What the calls leave.
+    pub left: Left,
 }
 
 /// What a proof says, over the field of its proof system.
@@ -125,38 +128,25 @@ pub fn of(circuit: &CircuitProgram, plan: &Plan) -> ProgramFile {
     }
 }
 
-/// Executes calls one after the other from a state, ready to be proved.
-pub(crate) fn prepare<F: PrimeField>(
-    circuit: &CircuitProgram,
-    code: &[u8],
-    calls: &[Call],
-    state: &State,
-) -> Result<Prepared<F>, Error> {
-    let calls = circuit_calls(calls, state);
-    let env = calls.first().map(|call| call.env.clone()).unwrap_or_default();
-    let execution = Arc::new(circuit.execute_all(&calls, &World { state, env: &env, code })?);
-    let account = state.accounts.get(&execution.record.account);
-    let slots = account.into_iter().flat_map(|account| &account.storage).map(|(&slot, &value)| (slot, value));
-    Ok(Prepared::from_slots(circuit, &execution, slots)?)
-}
-
-fn circuit_calls(calls: &[Call], state: &State) -> Vec<CircuitCall> {
-    calls.iter().map(|call| CircuitCall { calldata: call.calldata.clone(), env: call.env_in(state) }).collect()
-}
-
 /// Proves that calls, one after the other from a state, have the outcomes that running them gives. The plan follows the execution,
 /// unless the program was compiled with one that is as good: its parameters are the same for all calls.
 ///
 /// # Errors
 /// When the execution cannot be proved, or `options.progress` ends it.
-pub fn prove(program: &Program, calls: &[Call], state: &State, options: Options<'_>) -> Result<Proved, Error> {
+pub fn prove<'a>(
+    program: &Program,
+    calls: &[Call],
+    start: impl Into<Start<'a>>,
+    options: Options<'_>,
+) -> Result<Proved, Error> {
     let circuit = Arc::new(program.circuit()?);
-    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
+    let prepared = start.into().prepare(&circuit, program.code().unwrap_or_default(), calls)?;
+    let left = Left::of(&prepared)?;
     let Options { kind, cache, limits, keep, progress } = options;
     let schedule = schedule(program, &circuit, &prepared.trace, limits)?;
     let options = ProveOptions { kind, cache, check: Check::EachStep, keep, progress };
     let prover::Proved { file, statement, facts } = prover::prove(&circuit, &schedule, prepared, options)?;
-    Ok(Proved { file, statement: Statement::Nova(statement), facts })
+    Ok(Proved { file, statement: Statement::Nova(statement), facts, left })
 }
 
 /// The schedule for an execution.
@@ -184,7 +174,7 @@ pub fn plan(circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<
         let rows = limits.rows_per_step.unwrap_or(prover::TARGET_ROWS).min(most);
         return Ok((Plan::default_for(circuit, rows), None));
     }
-    let trace = prepare::<Fr>(circuit, &[], calls, &State::default())?.trace;
+    let trace = Start::State(&State::default()).prepare::<Fr>(circuit, &[], calls)?.trace;
     let (plan, estimate) = planner::plan(circuit, core::slice::from_ref(&trace), limits)?;
     Ok((plan, Some(estimate)))
 }
@@ -210,9 +200,15 @@ pub struct Exported {
 ///
 /// # Errors
 /// When the execution cannot be proved, or has fewer steps.
-pub fn export(program: &Program, calls: &[Call], state: &State, step: u64, rows: u64) -> Result<Exported, Error> {
+pub fn export<'a>(
+    program: &Program,
+    calls: &[Call],
+    start: impl Into<Start<'a>>,
+    step: u64,
+    rows: u64,
+) -> Result<Exported, Error> {
     let circuit = Arc::new(program.circuit()?);
-    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
+    let prepared = start.into().prepare(&circuit, program.code().unwrap_or_default(), calls)?;
     let limits = Limits { rows_per_step: Some(rows), ..Limits::default() };
     let plan = Arc::new(planner::plan(&circuit, core::slice::from_ref(&prepared.trace), limits)?.0);
     let steps = plan.steps(&prepared.trace, u64::MAX)?;
@@ -259,7 +255,7 @@ fn invalid(path: &str) -> impl FnOnce(prover::VerifyError) -> Error {
 #[derive(Clone, Copy, Debug)]
 pub enum Room<'a> {
     /// Lists of calls, each from this state: the circuit has room for each list.
-    Calls(&'a [&'a [Call]], &'a State),
+    Calls(&'a [&'a [Call]], Start<'a>),
     /// This many rows, shared out as the loops of the program suggest.
     Rows(u64),
 }
@@ -281,10 +277,10 @@ impl ShortCircuit {
         let code = program.code().unwrap_or_default().to_vec();
         let program = Arc::new(program.circuit()?);
         let plan = match room {
-            Room::Calls(batches, state) => {
+            Room::Calls(batches, start) => {
                 let mut traces = Vec::with_capacity(batches.len());
                 for calls in batches {
-                    traces.push(prepare::<groth16::Scalar>(&program, &code, calls, state)?.trace);
+                    traces.push(start.prepare::<groth16::Scalar>(&program, &code, calls)?.trace);
                 }
                 short::plan_for(&program, &traces)?
             }
@@ -305,8 +301,8 @@ impl ShortCircuit {
     ///
     /// # Errors
     /// When they are not of this circuit, or the keys cannot be written.
-    pub fn import(&self, parameters: &[u8], calls: &[Call], state: &State, to: Source<'_>) -> Result<Keys, Error> {
-        let prepared = Box::new(prepare(&self.program, &self.code, calls, state)?);
+    pub fn import(&self, parameters: &[u8], calls: &[Call], start: Start<'_>, to: Source<'_>) -> Result<Keys, Error> {
+        let prepared = Box::new(start.prepare(&self.program, &self.code, calls)?);
         Ok(short::setup(&self.program, &self.plan, Setup::Ceremony { parameters, prepared }, to)?)
     }
 
@@ -328,16 +324,17 @@ impl ShortCircuit {
 ///
 /// # Errors
 /// When the execution cannot be proved, or no keys have room for it.
-pub fn prove_short(
+pub fn prove_short<'a>(
     program: &Program,
     calls: &[Call],
-    state: &State,
+    start: impl Into<Start<'a>>,
     keys: Source<'_>,
 ) -> Result<(Proved, Origin), Error> {
     let circuit = Arc::new(program.circuit()?);
-    let prepared = prepare(&circuit, program.code().unwrap_or_default(), calls, state)?;
+    let prepared = start.into().prepare(&circuit, program.code().unwrap_or_default(), calls)?;
+    let left = Left::of(&prepared)?;
     let short::Proved { file, statement, facts, origin } = short::prove(&circuit, prepared, keys)?;
-    Ok((Proved { file, statement: Statement::Groth16(statement), facts }, origin))
+    Ok((Proved { file, statement: Statement::Groth16(statement), facts, left }, origin))
 }
 
 /// A short proof that was verified.

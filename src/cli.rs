@@ -19,18 +19,23 @@ mod stats;
 mod verifier;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 use zvm::call::{self, Call};
 use zvm::input::read_file;
-use zvm::{Contract, Error, Exit, Input, Source, State};
-use zvm_ir::Env;
+use zvm::places::Places;
+use zvm::start::{Left, Start};
+use zvm::state::Changes;
+use zvm::{Contract, Error, Exit, Input, Source, State, state_file};
+use zvm_backend_circuit::state::file::is_state_file;
+use zvm_ir::outcome::Address;
+use zvm_ir::{Env, Word};
 
 use crate::diagnostics;
-use output::Output;
+use output::{Output, replace_file, write_file};
 
 /// EVM bytecode as IR: checked, compiled, run and proved.
 #[derive(Debug, Parser)]
@@ -222,8 +227,63 @@ fn contract(input: &Input) -> Option<&Contract> {
     }
 }
 
-fn read_state(path: Option<&str>) -> Result<State, Error> {
-    path.map_or_else(|| Ok(State::default()), |path| State::from_json(path, &read_file(path)?))
+/// The state that `--state` gives.
+#[derive(Debug)]
+enum Given {
+    /// JSON, or nothing: the empty state.
+    Json(State),
+    /// A state file.
+    File(PathBuf),
+}
+
+impl Given {
+    fn read(path: Option<&str>) -> Result<Self, Error> {
+        let Some(path) = path else { return Ok(Self::Json(State::default())) };
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        if is_state_file(path.as_ref()).map_err(io)? {
+            return Ok(Self::File(path.into()));
+        }
+        let bytes = read_file(path)?;
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            let (path, at) = (path.to_owned(), "the document".to_owned());
+            return Err(Error::Field { path, at, expected: "an object of accounts in JSON, or a state file" });
+        }
+        Ok(Self::Json(State::from_json(path, &bytes)?))
+    }
+
+    fn start(&self) -> Start<'_> {
+        match self {
+            Self::Json(state) => Start::State(state),
+            Self::File(path) => Start::File(path),
+        }
+    }
+
+    /// Writes the state after `changes` to `path`, in the shape of the state before. `known` and `roots` are those of
+    /// [`state_file::advance`].
+    fn write_after(
+        &self,
+        path: &Path,
+        changes: &Changes,
+        known: &mut dyn FnMut(&Address) -> Places,
+        roots: Option<[Word; 2]>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Json(state) => {
+                let mut state = state.clone();
+                state.apply(changes);
+                write_file(path, format!("{:#}\n", state.to_json()).as_bytes())
+            }
+            Self::File(before) => replace_file(path, before, |copy| {
+                state_file::advance(copy, changes, known, roots).map_err(|problem| problem.of(before))?;
+                Ok(())
+            }),
+        }
+    }
+
+    /// As [`Given::write_after`], of what a proof leaves.
+    fn write_left(&self, path: &Path, left: &Left) -> Result<(), Failure> {
+        self.write_after(path, &left.changes, &mut |_| left.places.clone(), left.roots)
+    }
 }
 
 /// Why a command ends without its result.

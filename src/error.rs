@@ -11,6 +11,8 @@ use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::groth16::Groth16Error;
 use zvm_backend_circuit::keys::KeyError;
 use zvm_backend_circuit::prover;
+use zvm_backend_circuit::state::storage::StorageError;
+use zvm_backend_circuit::state::store::StoreError;
 use zvm_backend_evm::LowerError;
 use zvm_frontend::LiftError;
 use zvm_ir::outcome::{Address, Halt};
@@ -453,7 +455,9 @@ impl Error {
             | Self::Creation(_)
             | Self::Interp(InterpError::Foreign { .. } | InterpError::Unfilled { .. }) => Exit::Subset,
             Self::Circuit(error) => circuit_exit(error),
-            Self::StateFile { source, .. } if matches!(**source, Problem::Proof(_)) => Exit::No,
+            Self::StateFile { source, .. } if matches!(**source, Problem::Proof(_) | Problem::OtherRoot { .. }) => {
+                Exit::No
+            }
             Self::StateFile { source, .. } if matches!(**source, Problem::TooManyHashes(_)) => Exit::Limit,
             Self::StateFile { .. } => Exit::Usage,
             Self::Proof { source, .. } if source.is_unreadable() || source.keys().is_some() => Exit::Usage,
@@ -509,6 +513,15 @@ impl Error {
                     "say what is hashed for it: `--calls` with calls that read it, `--preimages`, `--places`, or `--layout` with \
                      `--keys`"
                 }
+                Problem::OtherPlace { .. } => {
+                    "import the state anew, with the program as the code of its account: proofs find a slot by their own place of it"
+                }
+                Problem::Moved { .. } => "prove again, from the file as it is now",
+                Problem::OtherRoot { .. } => "this is a bug of zvm: please report it with the program and the calls",
+                Problem::Storage(StorageError::Store(StoreError::Field { .. })) => {
+                    "`zvm state import --field` makes a file over the other field: bn254 is for folded proofs, bls12-381 for \
+                     `--system groth16`"
+                }
                 Problem::Place(_) => "a place is a number, or looks like `keccak(0x…, 5)+1`",
                 _ => return None,
             },
@@ -545,6 +558,9 @@ impl Error {
             Self::Proof { source, .. } => return source.keys().and_then(keys_help),
             Self::Circuit(CircuitError::Unprovable(_)) => {
                 "calls that do not reach this instruction can be proved; `zvm check` lists all such instructions"
+            }
+            Self::Circuit(CircuitError::UnknownSlot(_)) => {
+                "give a state file, which keeps the place of each slot: `zvm state import` makes one"
             }
             Self::Circuit(CircuitError::Interrupted) => {
                 "with `--checkpoint DIR` the steps that are folded are kept, and `--resume` goes on with them"

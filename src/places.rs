@@ -1,17 +1,23 @@
 //! Where storage slots come from: the place of a slot number, from hashes that a program was seen to compute and from what a
 //! user knows.
 //!
-//! A slot below 2^64 is a number. One that a program's code has as a constant, or that follows such a constant, is a number too (the slots of
-//! ERC-1967 and ERC-7201). Any other is a hash and an offset: it is found if the words that were hashed are known, and a word
-//! among them that is a slot number itself is looked up in the same way.
+//! A slot below 2^64 is a number, and so is one of a well-known name (ERC-1967, ERC-7201). Any other is a hash and an offset: it
+//! is found if the words that were hashed are known, and the word among them that is the place is looked up in the same way. Hashes of
+//! small numbers and of constants of the code are found by trying them. What is found has the key that proofs know it by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zvm_backend_circuit::state::place::{MAX_DEPTH, Part, Place};
+use zvm_backend_circuit::legalize::{is_named, preimages};
+use zvm_backend_circuit::place::{Position, Preimages};
+use zvm_backend_circuit::program::Program as CircuitProgram;
+use zvm_backend_circuit::state::place::{Place, PlaceError};
 use zvm_ir::Word;
 use zvm_ir::eval::keccak256;
 
-/// In which order a compiler hashes a mapping's key and place, which matters where the key is a hash itself.
+use crate::input::{Contract, Input, Source};
+use crate::program::Program;
+
+/// In which order a compiler hashes a mapping's key and place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Key, place: Solidity.
@@ -21,13 +27,44 @@ pub enum Order {
     PlaceFirst,
 }
 
+impl Order {
+    /// The position of the place in a hash of two words.
+    fn pairs(self) -> Position {
+        match self {
+            Self::KeyFirst => Position::Last,
+            Self::PlaceFirst => Position::First,
+        }
+    }
+}
+
+/// The programs of accounts, each compiled once.
+#[derive(Debug, Default)]
+pub struct Programs(BTreeMap<Vec<u8>, Option<CircuitProgram>>);
+
+impl Programs {
+    /// Adds to `places` what proofs make of the constants of an account's code. Code that is outside the subset has no proofs, so that
+    /// there is nothing to agree with.
+    pub fn add_to(&mut self, places: &mut Places, code: &[u8]) {
+        let program = self.0.entry(code.to_vec()).or_insert_with(|| {
+            let contract = Box::new(Contract { runtime: code.to_vec(), ..Contract::default() });
+            let input = Input { origin: String::new(), source: Source::Contract(contract) };
+            Program::load(&input).and_then(|program| program.circuit()).ok()
+        });
+        if let Some(program) = program {
+            places.add_program(program);
+        }
+    }
+}
+
 /// What is known of the places of one account.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    hashed: BTreeMap<Word, Vec<Word>>,
+    hashed: Preimages,
     given: BTreeMap<Word, Place>,
     constants: BTreeSet<Word>,
     order: Order,
+    /// Whether `hashed` has what proofs of the account's program make of its constants.
+    of_program: bool,
 }
 
 impl Places {
@@ -39,15 +76,17 @@ impl Places {
     /// Words that are hashed.
     pub fn add_preimage(&mut self, words: &[Word]) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-        self.hashed.insert(keccak256(&bytes), words.to_vec());
+        let position = if words.len() == 2 { self.order.pairs() } else { Position::Last };
+        self.hashed.insert(keccak256(&bytes), words, position);
     }
 
-    /// A place.
+    /// A place, with those on the way to it.
     pub fn add_place(&mut self, place: Place) {
+        place.add_hashes(&mut self.hashed);
         self.given.insert(place.slot(), place);
     }
 
-    /// Constants of at least 2^64 in a program's code, which may be slot numbers.
+    /// Constants of a program's code, which may be hashed or slot numbers.
     pub fn add_code(&mut self, code: &[u8]) {
         let mut at = 0;
         while let Some(&opcode) = code.get(at) {
@@ -55,49 +94,48 @@ impl Places {
             if (0x60..=0x7f).contains(&opcode) {
                 let length = usize::from(opcode - 0x5f);
                 let data = code.get(at..(at + length).min(code.len())).unwrap_or_default();
-                let constant = Word::try_from_be_slice(data).unwrap_or_default();
-                if constant.bit_len() > 64 {
-                    self.constants.insert(constant);
-                }
+                self.constants.insert(Word::try_from_be_slice(data).unwrap_or_default());
                 at += length;
             }
         }
     }
 
+    /// What proofs of a program make of its constants, and the order of its hashes where it has any that tell. From then on a place
+    /// that was given counts only where the program's proofs know none: theirs is the key by which they find the slot.
+    pub fn add_program(&mut self, program: &CircuitProgram) {
+        self.of_program = true;
+        let places = &program.legalized().places;
+        if let Some(position) = places.pairs() {
+            self.order = if position == Position::First { Order::PlaceFirst } else { Order::KeyFirst };
+            self.hashed.set_pairs(position);
+        }
+        self.hashed.extend(places.known());
+    }
+
+    /// What proofs have made of the slots that they touched.
+    pub(crate) fn of_proofs(hashed: &Preimages) -> Self {
+        Self { hashed: hashed.clone(), of_program: true, ..Self::default() }
+    }
+
+    /// Tries what the constants of the code and small numbers hash to, for slots whose place is not known.
+    pub fn try_constants<'a>(&mut self, slots: impl IntoIterator<Item = &'a Word>) {
+        let known = |slot: &Word| self.hashed.has_key(slot) || self.given.contains_key(slot) || is_named(slot);
+        let wanted: Vec<Word> = slots.into_iter().copied().filter(|slot| !known(slot)).collect();
+        if !wanted.is_empty() {
+            self.hashed.extend(&preimages(&self.constants, &wanted, self.order.pairs()));
+        }
+    }
+
     /// The place of a slot, if it is known.
-    pub fn of(&self, slot: &Word) -> Option<Place> {
-        self.given.get(slot).cloned().or_else(|| self.search(slot, 0))
-    }
-
-    fn search(&self, slot: &Word, depth: usize) -> Option<Place> {
-        if slot.bit_len() <= 64 {
-            return Some(Place::Plain(*slot));
+    ///
+    /// # Errors
+    /// When it is nested deeper than places are.
+    pub fn of(&self, slot: &Word) -> Result<Option<Place>, PlaceError> {
+        let given = self.given.get(slot).cloned();
+        if given.is_some() && !self.of_program {
+            return Ok(given);
         }
-        if let Some((words, offset)) = self.hash_before(slot)
-            && depth < MAX_DEPTH
-        {
-            let last = words.len() - 1;
-            let first_is_place = self.is_hash(&words[0]) && (last == 0 || self.order == Order::PlaceFirst);
-            let place_at = if self.is_hash(&words[last]) { Some(last) } else { first_is_place.then_some(0) };
-            let part = |(at, word): (usize, &Word)| match place_at {
-                Some(place) if place == at => self.search(word, depth + 1).map(Part::Place),
-                _ => Some(Part::Word(*word)),
-            };
-            let parts: Option<Vec<Part>> = words.iter().enumerate().map(part).collect();
-            return Place::hash(parts?).and_then(|place| place.plus(offset)).ok();
-        }
-        let before = self.constants.range(..=*slot).next_back()?;
-        ((*slot - *before).bit_len() <= 64).then_some(Place::Plain(*slot))
-    }
-
-    fn is_hash(&self, word: &Word) -> bool {
-        word.bit_len() > 64 && self.hash_before(word).is_some()
-    }
-
-    /// The words whose hash is less than 2^64 below a slot, and how far.
-    fn hash_before(&self, slot: &Word) -> Option<(&[Word], u64)> {
-        let (hash, words) = self.hashed.range(..=*slot).next_back()?;
-        Some((words, u64::try_from(*slot - *hash).ok()?))
+        Ok(Place::of(slot, &self.hashed, is_named)?.or(given))
     }
 }
 
@@ -113,7 +151,7 @@ mod tests {
     fn known(place: &Place, order: Order, hashed: &[&[Word]]) -> Option<Place> {
         let mut places = Places::new(order);
         hashed.iter().for_each(|words| places.add_preimage(words));
-        places.of(&place.slot())
+        places.of(&place.slot()).unwrap()
     }
 
     #[test]
@@ -130,7 +168,7 @@ mod tests {
         assert_eq!(known(&entry, Order::KeyFirst, &[]), None);
     }
 
-    /// A key that is a hash is a number for Solidity and the place for Vyper.
+    /// A key that is a hash is a number for Solidity and the place for Vyper; so it is among two numbers.
     #[test]
     fn the_order_says_which_hash_is_the_place() {
         let role = Place::Plain(word(1)).items().unwrap();
@@ -142,14 +180,30 @@ mod tests {
         assert_eq!(known(&vyper, Order::PlaceFirst, &hashes), Some(vyper));
     }
 
+    /// Hashes of small numbers and of constants are found, names are numbers, and nothing else is.
     #[test]
-    fn constants_of_the_code_are_numbers() {
-        let constant = Word::MAX / word(3);
-        let code = [&[0x60, 0x7f, 0x7f][..], &constant.to_be_bytes::<32>(), &[0x54, 0x7f, 1]].concat();
-        let mut places = Places::default();
-        places.add_code(&code);
-        assert_eq!(places.of(&(constant + word(3))), Some(Place::Plain(constant + word(3))));
-        assert_eq!(places.of(&(constant - word(1))), None);
-        assert_eq!(places.of(&word(u64::MAX)), Some(Place::Plain(word(u64::MAX))));
+    fn constants_are_what_proofs_take_them_for() {
+        let role = Word::MAX / word(3);
+        let code = [&[0x60, 0x7f, 0x7f][..], &role.to_be_bytes::<32>(), &[0x54, 0x7f, 1]].concat();
+        let named = keccak256(b"eip1967.proxy.admin") - word(1);
+        for order in [Order::KeyFirst, Order::PlaceFirst] {
+            let entry = |key: Word, place: Place| match order {
+                Order::KeyFirst => place.entry(key).unwrap(),
+                Order::PlaceFirst => place.vyper_entry(key).unwrap(),
+            };
+            let member = entry(role, Place::Plain(word(6))).plus(1).unwrap();
+            let nested = entry(word(9), entry(role, Place::Plain(word(6))));
+            let item = Place::Plain(word(127)).items().unwrap().plus(40).unwrap();
+            let mut places = Places::new(order);
+            places.add_code(&code);
+            let slots =
+                [member.slot(), entry(role, Place::Plain(word(6))).slot(), nested.slot(), item.slot(), named, role];
+            assert_eq!(places.of(&member.slot()), Ok(None));
+            places.try_constants(&slots);
+            for place in [member, nested, item, Place::Plain(named), Place::Plain(word(u64::MAX))] {
+                assert_eq!(places.of(&place.slot()), Ok(Some(place)));
+            }
+            assert_eq!(places.of(&role), Ok(None));
+        }
     }
 }

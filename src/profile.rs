@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::evm::Evm;
 use crate::picture;
 use crate::program::Program;
-use crate::state::State;
+use crate::start::Start;
 
 /// The rows of an instruction over all calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,15 +69,15 @@ impl Profile {
         program: &Program,
         circuit: &CircuitProgram,
         calls: &[Call],
-        state: &State,
+        start: Start<'_>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let trace = crate::artifact::prepare::<Fr>(circuit, program.code().unwrap_or_default(), calls, state)?.trace;
+        let trace = start.prepare::<Fr>(circuit, program.code().unwrap_or_default(), calls)?.trace;
         let (mut evm_instructions, mut compute_gas) = (None, None);
         if let Some(code) = program.code() {
             let lowered = program.lowered(&LowerOptions::default())?;
             let (original, lowered) = (Evm::new(code), Evm::new(&lowered.code));
-            let (mut instructions, mut gas, mut now) = (0, ComputeGas::default(), state.clone());
+            let (mut instructions, mut gas, mut now) = (0, ComputeGas::default(), start.whole()?.into_owned());
             for call in calls {
                 let env = call.env_in(&now);
                 let (run, trace) = original.inspect(&call.calldata, &env, &now)?;

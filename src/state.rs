@@ -60,23 +60,43 @@ impl State {
     /// Applies what an execution changed.
     pub fn apply(&mut self, changes: &Changes) {
         for (address, change) in &changes.accounts {
-            let account = self.accounts.entry(*address).or_default();
-            if let Some(balance) = change.balance {
-                account.balance = balance;
+            self.accounts.entry(*address).or_default().apply(change);
+        }
+    }
+}
+
+impl Account {
+    /// Applies what an execution changed.
+    pub fn apply(&mut self, change: &AccountChange) {
+        if let Some(balance) = change.balance {
+            self.balance = balance;
+        }
+        if let Some(nonce) = change.nonce {
+            self.nonce = nonce;
+        }
+        if let Some(code) = &change.code {
+            self.code.clone_from(code);
+        }
+        for (key, value) in &change.storage {
+            if value.is_zero() {
+                self.storage.remove(key);
+            } else {
+                self.storage.insert(*key, *value);
             }
-            if let Some(nonce) = change.nonce {
-                account.nonce = nonce;
-            }
-            if let Some(code) = &change.code {
-                account.code.clone_from(code);
-            }
-            for (key, value) in &change.storage {
-                if value.is_zero() {
-                    account.storage.remove(key);
-                } else {
-                    account.storage.insert(*key, *value);
-                }
-            }
+        }
+    }
+}
+
+impl Changes {
+    /// What a later execution changed as well.
+    pub fn extend(&mut self, later: &Self) {
+        for (address, change) in &later.accounts {
+            let AccountChange { balance, nonce, code, storage } = change;
+            let all = self.accounts.entry(*address).or_default();
+            all.balance = balance.or(all.balance);
+            all.nonce = nonce.or(all.nonce);
+            all.code = code.clone().or(all.code.take());
+            all.storage.extend(storage);
         }
     }
 }

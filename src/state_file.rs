@@ -3,6 +3,7 @@
 //! [`import`] makes such a file of a [`State`], for which the place of each slot must be known; [`export`] gives the state back, slot
 //! by slot, as an EVM has it. The root is about storage alone: balances, nonces and code are kept beside the tree.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use zvm_ir::outcome::Address;
 use crate::call;
 use crate::error::Error;
 use crate::places::Places;
-use crate::state::{Account, State};
+use crate::state::{Account, AccountChange, Changes, State};
 
 /// The fields over which there are state trees.
 pub const FIELDS: [&str; 2] = ["bn254", "bls12-381"];
@@ -33,6 +34,37 @@ pub enum Problem {
         account: Address,
         /// The slot.
         slot: Word,
+    },
+    /// The program knows a slot by another key than the file.
+    #[error(
+        "slot {slot:#066x} of account 0x{} is `{file}` in the file, and `{program}` in proofs of the program",
+        hex::encode(account)
+    )]
+    OtherPlace {
+        /// The account.
+        account: Address,
+        /// The slot.
+        slot: Word,
+        /// Its place in the file.
+        file: Place,
+        /// Its place in proofs.
+        program: Place,
+    },
+    /// The file has changed since a proof began.
+    #[error("its root is {found:#066x}, and was {expected:#066x} when the proof began")]
+    Moved {
+        /// The root that it has.
+        found: Word,
+        /// The root that the proof begins with.
+        expected: Word,
+    },
+    /// The tree after the calls has another root than the proof says: a bug.
+    #[error("the root after the calls is {found:#066x}, and the proof says {expected:#066x}")]
+    OtherRoot {
+        /// The root that the tree has.
+        found: Word,
+        /// The root that the proof ends with.
+        expected: Word,
     },
     /// A place is malformed.
     #[error(transparent)]
@@ -65,10 +97,12 @@ pub type Known<'a> = dyn Fn(&Address) -> Places + 'a;
 pub fn import(path: &Path, field: &str, state: &State, known: &Known<'_>) -> Result<Box<dyn Storage>, Error> {
     let mut writes: Vec<Write> = Vec::new();
     for (address, account) in &state.accounts {
-        let places = known(address);
+        let mut places = known(address);
+        places.try_constants(account.storage.keys());
         for (slot, value) in &account.storage {
+            let place = places.of(slot).map_err(|error| Problem::from(error).of(path))?;
             let unknown = || Problem::UnknownPlace { account: *address, slot: *slot }.of(path);
-            writes.push((*address, places.of(slot).ok_or_else(unknown)?, *value));
+            writes.push((*address, place.ok_or_else(unknown)?, *value));
         }
     }
     let existed = path.exists();
@@ -98,26 +132,90 @@ pub fn open(path: &Path) -> Result<Box<dyn Storage>, Error> {
     storage::open(path).map_err(|error| Problem::from(error).of(path))
 }
 
+/// Takes the slots and accounts of a file that have changed to what they are now, and gives the root. All of it is in the file then, or, on an
+/// error, nothing. `known` tells the places of slots that get their leaf now. `roots`, where it is given, are the roots that a proof of
+/// the changes begins and ends with.
+///
+/// # Errors
+/// `UnknownPlace` for the first new slot whose place is not known; `Moved` and `OtherRoot` if the roots are others.
+pub fn advance(
+    path: &Path,
+    changes: &Changes,
+    known: &mut dyn FnMut(&Address) -> Places,
+    roots: Option<[Word; 2]>,
+) -> Result<Word, Problem> {
+    let mut storage = storage::open(path)?;
+    let found = storage.root()?;
+    if let Some([expected, _]) = roots.filter(|[expected, _]| *expected != found) {
+        return Err(Problem::Moved { found, expected });
+    }
+    let mut writes: Vec<Write> = Vec::new();
+    for (address, change) in &changes.accounts {
+        let mut new = BTreeMap::new();
+        for (slot, value) in &change.storage {
+            match storage.place(address, slot)? {
+                Some(place) => writes.push((*address, place, *value)),
+                None if value.is_zero() => {}
+                None => drop(new.insert(*slot, *value)),
+            }
+        }
+        if !new.is_empty() {
+            let mut places = known(address);
+            places.try_constants(new.keys());
+            for (slot, value) in new {
+                let place = places.of(&slot)?.ok_or(Problem::UnknownPlace { account: *address, slot })?;
+                writes.push((*address, place, value));
+            }
+        }
+        let mut account = match storage.account(address)? {
+            Some(record) => account_of(&record).ok_or(Problem::Account(*address))?,
+            None => Account::default(),
+        };
+        let before = account_record(&account);
+        account.apply(&AccountChange { storage: BTreeMap::new(), ..change.clone() });
+        let after = account_record(&account);
+        if after != before {
+            storage.set_account(address, &after);
+        }
+    }
+    storage.write(&writes)?;
+    let found = storage.root()?;
+    if let Some([_, expected]) = roots.filter(|[_, expected]| *expected != found) {
+        return Err(Problem::OtherRoot { found, expected });
+    }
+    storage.commit()?;
+    Ok(found)
+}
+
 /// The state in a file.
 ///
 /// # Errors
 /// When the file is damaged.
 pub fn export(storage: &dyn Storage) -> Result<State, Problem> {
-    let mut state = State::default();
-    let mut damaged = None;
-    storage.for_each_account(&mut |address, record| match account_of(record) {
-        Some(account) => drop(state.accounts.insert(address, account)),
-        None => damaged = damaged.or(Some(address)),
-    })?;
-    if let Some(address) = damaged {
-        return Err(Problem::Account(address));
-    }
+    let mut state = accounts(storage)?;
     storage.for_each_slot(&mut |slot| {
         if !slot.value.is_zero() {
             state.accounts.entry(slot.address).or_default().storage.insert(slot.slot, slot.value);
         }
     })?;
     Ok(state)
+}
+
+/// The accounts in a file, without their storage.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn accounts(storage: &dyn Storage) -> Result<State, Problem> {
+    let mut state = State::default();
+    let mut damaged = None;
+    storage.for_each_account(&mut |address, record| match account_of(record) {
+        Some(account) => drop(state.accounts.insert(address, account)),
+        None => damaged = damaged.or(Some(address)),
+    })?;
+    match damaged {
+        Some(address) => Err(Problem::Account(address)),
+        None => Ok(state),
+    }
 }
 
 /// The place that a user means by a place's text or a slot number.

@@ -233,10 +233,10 @@ mod tests {
         let name = people.clone().plus(2 * 2 + 1).unwrap().items().unwrap().plus(1).unwrap();
         let second = Place::Plain(word(6)).items().unwrap().plus(2).unwrap();
         for place in [allowed, people, name, second] {
-            assert_eq!(places.of(&place.slot()), Some(place));
+            assert_eq!(places.of(&place.slot()), Ok(Some(place)));
         }
         let beyond = Place::Plain(word(4)).items().unwrap().plus(2 * 3 + 1).unwrap().items().unwrap();
-        assert_eq!(places.of(&beyond.slot()), None);
+        assert_eq!(places.of(&beyond.slot()), Ok(None));
     }
 
     /// An array that says it has 2^64 items and more, of mappings for which no key is known.

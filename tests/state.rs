@@ -3,9 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use zvm::state::World;
+use zvm::{Input, Program, State};
+use zvm_backend_circuit::field::to_u256;
+use zvm_backend_circuit::replay::Prepared;
+use zvm_backend_circuit::state::storage::{Bls12, Bn254};
+use zvm_ir::{Env, Word};
 
 /// `storage[keccak(j, keccak(k, 5)) + 1] = v` for the three words of calldata.
 const NESTED: &str = "0x6000356000526005602052604060002060203560005260205260406000206001016040359055005b";
@@ -232,6 +239,86 @@ fn places_come_from_preimages_lists_and_layouts() {
     let layout = folder.write("layout.json", layout.to_string());
     let keys = folder.write("keys.json", json!((0..20).collect::<Vec<u64>>()).to_string());
     assert_eq!(import("layout.zvms", &["--layout", &layout, "--keys", &keys]), root);
+}
+
+/// `storage[keccak(5, k)] = v` for the two words of calldata: a mapping as Vyper hashes it.
+const PLACE_FIRST: &str = "0x600560005260003560205260203560406000205500";
+
+/// `storage[C + 1] = v` for the word of calldata, and `storage[keccak(k, 7)] = v` for one more, where C is the entry 3 of the mapping 7.
+fn with_constant() -> String {
+    let entry = zvm_ir::eval::keccak256(&hex::decode(word(3) + &word(7)).expect("hex")) + Word::from(1);
+    format!("0x6000357f{entry:064x}55600035602035600052600760205260406000205500")
+}
+
+/// The roots of the account's storage that proofs of these calls begin with.
+fn roots_of_proofs(code: &str, calls: &str, state: &str) -> [Word; 2] {
+    let program = Program::load(&Input::read(code, None).expect("a program")).expect("inside the subset");
+    let circuit = program.circuit().expect("compiles");
+    let read = |path: &str| fs::read(path).expect("there");
+    let state = State::from_json(state, &read(state)).expect("a state");
+    let calls = zvm::call::parse_list(calls, &read(calls), &Env::default(), None).expect("calls");
+    let world = World { state: &state, env: &calls[0].env, code: program.code().expect("bytecode") };
+    let run: Vec<_> = calls.iter().map(|call| circuit_call(call.calldata.clone(), call.env_in(&state))).collect();
+    let execution = Arc::new(circuit.execute_all(&run, &world).expect("provable"));
+    let slots = &state.accounts[&execution.record.account].storage;
+    let slots = || slots.iter().map(|(&slot, &value)| (slot, value));
+    let bn254 = Prepared::<Bn254>::from_slots(&circuit, &execution, slots()).expect("all slots are known");
+    let bls12 = Prepared::<Bls12>::from_slots(&circuit, &execution, slots()).expect("all slots are known");
+    [to_u256(&bn254.roots.pre), to_u256(&bls12.roots.pre)]
+}
+
+fn circuit_call(calldata: Vec<u8>, env: Env) -> zvm_backend_circuit::execute::Call {
+    zvm_backend_circuit::execute::Call { calldata, env }
+}
+
+/// The root of a state file is the root that a proof of the same storage begins with, over each field, however the program hashes, and
+/// without being told how.
+#[test]
+fn roots_of_files_are_roots_of_proofs() {
+    let folder = Folder::new();
+    let pairs = |i: u64| format!("0x{}{}", word(i % 7), word(i + 100));
+    let cases: [(&str, String, Vec<String>, &[&str]); 3] = [
+        ("solidity", NESTED.to_owned(), (0..12).map(|i| calldata(i % 5, i, i + 100)).collect(), &["--calls"]),
+        ("vyper", PLACE_FIRST.to_owned(), (0..9).map(pairs).collect(), &["--calls"]),
+        // Nothing is said of it: its only large slot is a constant of the code.
+        ("constant", with_constant(), vec![format!("0x{}{}", word(9), word(3))], &[]),
+    ];
+    for (name, code, calls, options) in cases {
+        let list: Vec<Value> = calls.iter().map(|data| json!({"calldata": data, "address": ACCOUNT})).collect();
+        let calls = folder.write(&format!("{name}.calls"), Value::from(list).to_string());
+        let before = json!({ACCOUNT: {"balance": "0x7", "code": code, "storage": {"0x2": "0x63"}}});
+        let before = folder.write(&format!("{name}.before"), before.to_string());
+        let after = folder.path(&format!("{name}.after"));
+        done(&["run", &code, "--calls", &calls, "--state", &before, "--state-out", &after]);
+        let roots = roots_of_proofs(&code, &calls, &after);
+        assert_ne!(roots[0], roots[1]);
+        for (field, root) in ["bn254", "bls12-381"].iter().zip(roots) {
+            let file = folder.path(&format!("{name}.{field}"));
+            let mut import = vec!["state", "import", &after, "-o", &file, "--field", field];
+            options.iter().for_each(|option| import.extend([*option, &calls]));
+            assert_eq!(done(&import)["root"], json!(format!("{root:#066x}")), "{name} {field}");
+        }
+    }
+}
+
+/// A place that a user gives has the key that proofs give it.
+#[test]
+fn places_that_are_given_are_those_of_the_program() {
+    let folder = Folder::new();
+    let calls = json!([{"calldata": format!("0x{}{}", word(4), word(9)), "address": ACCOUNT}]);
+    let calls = folder.write("calls.json", calls.to_string());
+    let before = folder.write("before.json", json!({ACCOUNT: {"code": PLACE_FIRST}}).to_string());
+    let after = folder.path("after.json");
+    done(&["run", PLACE_FIRST, "--calls", &calls, "--state", &before, "--state-out", &after]);
+    let root = json!(format!("{:#066x}", roots_of_proofs(PLACE_FIRST, &calls, &after)[0]));
+    for (at, place) in ["keccak([5], 4)", "keccak(5, 4)"].iter().enumerate() {
+        let (places, file) = (folder.write("places.json", json!([place]).to_string()), folder.path(&at.to_string()));
+        let made = done(&["state", "import", &after, "-o", &file, "--places", &places]);
+        assert_eq!(made["root"], root, "{place}");
+        let slot = zvm_ir::eval::keccak256(&hex::decode(word(5) + &word(4)).expect("hex"));
+        let got = done(&["state", "get", &file, ACCOUNT, &format!("{slot:#066x}")]);
+        assert_eq!(got["place"], json!("keccak([0x5], 0x4)"));
+    }
 }
 
 #[test]

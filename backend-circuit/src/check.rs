@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::program::Program;
 use crate::region::{DONE, Region};
 use crate::replay::{Cut, Feed, Prepared};
+use crate::statement::Statement;
 use crate::step;
 
 /// The rows that were checked, by region.
@@ -131,8 +132,19 @@ impl Program {
     /// which is a bug.
     pub fn check_all(&self, calls: &[Call], pre: &dyn PreState) -> Result<(Arc<Execution>, Checked), CircuitError> {
         let execution = Arc::new(self.execute_all(calls, pre)?);
-        let binding = self.commitment();
-        let prepared = Prepared::<Fr>::alone(self, &execution)?.cut(self, Cut::Runs(RUNS), &binding, u64::MAX)?;
+        let (_, checked) = self.check_prepared(Prepared::<Fr>::alone(self, &execution)?)?;
+        Ok((execution, checked))
+    }
+
+    /// Checks the circuit's witness for an execution: executor E3. Gives the statement that a proof of it would make.
+    ///
+    /// # Errors
+    /// `Unsatisfied` or `Disagreement` if the circuit does not say what the interpreter says, which is a bug.
+    pub fn check_prepared<F: PrimeField>(
+        &self,
+        prepared: Prepared<F>,
+    ) -> Result<(Statement<F>, Checked), CircuitError> {
+        let prepared = prepared.cut(self, Cut::Runs(RUNS), &self.commitment(), u64::MAX)?;
         let statement = prepared.statement(self)?;
         let mut z = statement.initial_state(self, &prepared.derived);
         let mut checked = Checked::default();
@@ -144,7 +156,7 @@ impl Program {
             z = after;
         }
         statement.check_final_state(self, prepared.advice, &z)?;
-        Ok((execution, checked))
+        Ok((statement, checked))
     }
 }
 

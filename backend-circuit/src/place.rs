@@ -44,6 +44,16 @@ pub enum Position {
     First,
 }
 
+impl Position {
+    /// The word that is the place, and the others.
+    pub fn split(self, words: &[U256]) -> Option<(&U256, &[U256])> {
+        match self {
+            Self::Last => words.split_last(),
+            Self::First => words.split_first(),
+        }
+    }
+}
+
 /// The key of the slot 0 of `address`.
 pub fn origin<F: PrimeField>(address: &Address) -> F {
     Hasher::shared().key(KeyDomain::Origin, [from_u256(&address_word(address)), F::ZERO, F::ZERO])
@@ -189,19 +199,35 @@ impl Preimages {
         (slot - hash <= U256::from(u64::MAX)).then_some((hash, words.as_slice(), *position))
     }
 
+    /// Moves the place in all hashes of two words.
+    pub fn set_pairs(&mut self, position: Position) {
+        for (words, at) in self.0.values_mut() {
+            if words.len() == 2 {
+                *at = position;
+            }
+        }
+    }
+
+    /// Remembers what `others` knows.
+    pub fn extend(&mut self, others: &Self) {
+        for (hash, (words, position)) in &others.0 {
+            self.insert(*hash, words, *position);
+        }
+    }
+
     /// The key of a slot: that of the hash up to 2^64 below it, if one is known, else that of a constant.
     pub fn key<F: PrimeField>(&self, slot: &U256, origin: F) -> F {
-        if slot.bit_len() as u32 <= OFFSET_BITS {
-            return constant_key(slot, origin);
+        let mut slot = *slot;
+        let mut hashes = Vec::new();
+        // Nobody finds hashes that lie in one another in a circle, but they could be claimed.
+        while slot.bit_len() as u32 > OFFSET_BITS && hashes.len() <= self.0.len() {
+            let Some((hash, words, position)) = self.below(&slot) else { break };
+            hashes.push((words, position, slot - hash));
+            slot = position.split(words).map_or(U256::ZERO, |(place, _)| *place);
         }
-        let Some((hash, words, position)) = self.below(slot) else { return constant_key(slot, origin) };
-        let place = match position {
-            Position::Last => words.last(),
-            Position::First => words.first(),
-        };
-        // A hash is larger than what is hashed only by chance, but it was there first: the recursion ends.
-        let place = place.map_or(F::ZERO, |place| self.key(place, origin));
-        hashed_key(words, position, place) + from_u256::<F>(&(slot - hash))
+        hashes.into_iter().rev().fold(constant_key(&slot, origin), |place, (words, position, offset)| {
+            hashed_key(words, position, place) + from_u256::<F>(&offset)
+        })
     }
 }
 

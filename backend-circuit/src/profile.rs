@@ -146,6 +146,7 @@ pub fn parts(program: &Program, region: Region) -> Result<BTreeMap<Part, u64>, C
 /// The lowest and highest position in the bytecode of a region's instructions.
 fn pcs(program: &Program, region: Region) -> Option<(Pc, Pc)> {
     let func = &program.legalized.func;
+    // Slots of the system have none.
     let blocks = &program.regions.regions.get(region)?.blocks;
     let pcs = || blocks.iter().flat_map(|&block| &func.blocks[block].insts).filter_map(|&inst| func.insts[inst].pc);
     pcs().min().zip(pcs().max())

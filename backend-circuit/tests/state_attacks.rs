@@ -2,6 +2,8 @@
 
 mod tree_walks;
 
+use std::collections::BTreeSet;
+
 use ff::Field;
 use tree_walks::{alloc, element, limbs, run, step};
 use zvm_backend_circuit::cs::{CheckCs, Names};
@@ -50,13 +52,13 @@ fn gap(op: &mut Op<Fr>) -> &mut Gap<Fr> {
     }
 }
 
-/// A key that is absent, with a key of the tree before and one behind it.
+/// A key that is absent, with a key of the tree before, which is not the first one, and one behind it.
 fn absent(keys: &[Fr]) -> (Fr, Fr, Fr) {
     let mut others = sorted(100..200);
     others.retain(|key| !keys.contains(key));
     for key in others {
         let at = keys.partition_point(|other| to_u256(other) < to_u256(&key));
-        if at > 0 && at < keys.len() {
+        if at > 1 && at < keys.len() {
             return (keys[at - 1], key, keys[at]);
         }
     }
@@ -105,10 +107,18 @@ fn all_forced(mut cs: CheckCs<Fr>, given: usize, what: &str) -> usize {
 
 /// The operations of a walk that has all kinds, each with the cursor before it.
 fn operations() -> Vec<([Fr; CURSOR], Op<Fr>)> {
+    // Which kinds there are depends on where the new keys lie among the others.
+    let all = (50..90).step_by(4).map(operations_with);
+    let kinds = |list: &[([Fr; CURSOR], Op<Fr>)]| list.iter().map(|(_, op)| kind(op)).collect::<BTreeSet<_>>().len();
+    all.max_by_key(|list| kinds(list)).expect("ten walks")
+}
+
+/// The operations of a walk with four new keys from this one on.
+fn operations_with(new: u64) -> Vec<([Fr; CURSOR], Op<Fr>)> {
     let (mut tree, keys) = tree();
     // Present keys of both kinds of node, absent ones that stay so, new ones that fill the open node.
-    let mut touched: Vec<(Fr, U256)> = sorted(50..54).into_iter().map(|key| (key, U256::MAX)).collect();
-    touched.extend(sorted(60..62).into_iter().map(|key| (key, U256::ZERO)));
+    let mut touched: Vec<(Fr, U256)> = sorted(new..new + 4).into_iter().map(|key| (key, U256::MAX)).collect();
+    touched.extend(sorted(160..162).into_iter().map(|key| (key, U256::ZERO)));
     touched.extend(keys.iter().enumerate().map(|(i, key)| (*key, U256::from(100 + i / 2 * 2))));
     touched.sort_by_key(|(key, _)| to_u256(key));
     let walk = walk(&mut tree, &touched).unwrap();
@@ -384,11 +394,15 @@ fn next_keys_are_linked() {
 /// A full node is put in its place before anything else is appended, and once.
 #[test]
 fn no_leaf_is_overwritten() {
-    let (mut tree, _) = tree();
-    let touched: Vec<(Fr, U256)> = sorted(50..56).into_iter().map(|key| (key, U256::from(9))).collect();
-    let honest = walk(&mut tree, &touched).unwrap();
-    let flush =
-        honest.ops.iter().position(|op| matches!(op, Op::Flush(_))).expect("thirteen and six leaves fill a node");
+    // Thirteen and six leaves fill a node; the leaf after that follows at once, without a visit to a node between.
+    let walked = (50..110).step_by(6).find_map(|new| {
+        let (mut tree, _) = tree();
+        let touched: Vec<(Fr, U256)> = sorted(new..new + 6).into_iter().map(|key| (key, U256::from(9))).collect();
+        let honest = walk(&mut tree, &touched).unwrap();
+        let flush = honest.ops.windows(2).position(|pair| matches!(pair, [Op::Flush(_), Op::Gap(_)]))?;
+        Some((honest, flush))
+    });
+    let (honest, flush) = walked.expect("one of ten walks");
     let mut skipped = honest.clone();
     skipped.ops.remove(flush);
     let name = broken(&skipped);
@@ -439,7 +453,7 @@ fn a_leaf_is_not_appended_at_a_used_place() {
 #[test]
 fn the_last_gap_has_no_end() {
     let (mut tree, keys) = tree();
-    let behind = (200..400).map(element::<Fr>).find(|key| to_u256(key) > to_u256(&keys[11])).unwrap();
+    let behind = (200..20_000).map(element::<Fr>).find(|key| to_u256(key) > to_u256(&keys[11])).unwrap();
     let mut honest = walk(&mut tree, &[(behind, U256::from(3))]).unwrap();
     let mut cs = CheckCs::<Fr>::checking(Names::Kept);
     assert_eq!(run(&mut cs, &honest).root, tree.root().unwrap());

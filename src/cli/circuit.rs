@@ -11,7 +11,7 @@ use zvm_backend_circuit::reference::{Cost, by_width};
 
 use super::output::{Output, check_writable, grouped, write_file};
 use super::progress::Bar;
-use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
+use super::{Answer, Calls, Failure, Given, Program, json as shapes};
 
 /// Arguments of `circuit`.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ struct Export {
     program: Program,
     #[command(flatten)]
     calls: Calls,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
     /// Where to write the constraints.
@@ -81,14 +81,14 @@ impl Export {
     fn run(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let state = read_state(self.state.as_deref())?;
+        let state = Given::read(self.state.as_deref())?;
         let about = |error: Error| Failure::about(error, &input);
         let program = Loaded::load(&input).map_err(about)?;
         check_writable(&self.r1cs)?;
         check_writable(&self.wtns)?;
         let bar = Bar::new(output);
         bar.spin("constraints and witness");
-        let exported = artifact::export(&program, &calls, &state, self.step, self.rows_per_step);
+        let exported = artifact::export(&program, &calls, state.start(), self.step, self.rows_per_step);
         bar.finish();
         let artifact::Exported { files, steps } = exported.map_err(about)?;
         write_file(&self.r1cs, &files.r1cs)?;

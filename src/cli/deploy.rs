@@ -9,7 +9,7 @@ use zvm::{Error, call};
 use zvm_ir::{Env, Word};
 
 use super::output::{Output, grouped, write_file};
-use super::{Answer, Environment, Failure, Program, contract, read_state};
+use super::{Answer, Environment, Failure, Given, Program, contract};
 
 /// Arguments of `deploy`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Deploy {
     creation: Option<String>,
     #[command(flatten)]
     environment: Environment,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
     /// Write the state here, in a folder that is made if it does not exist; beside it the runtime code as `runtime.hex`, and as `preimages.json` what was hashed, for
@@ -49,7 +49,9 @@ impl Deploy {
 
         let mut env = Env::default();
         self.environment.apply(&mut env)?;
-        let deployed = deploy(&creation, &env, &read_state(self.state.as_deref())?)?;
+        let given = Given::read(self.state.as_deref())?;
+        let before = given.start().whole()?;
+        let deployed = deploy(&creation, &env, &before)?;
         let runtime = self.output.with_file_name("runtime.hex");
         if let Some(folder) = self.output.parent() {
             std::fs::create_dir_all(folder)

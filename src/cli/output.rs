@@ -88,11 +88,41 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             return device.write_all(bytes).map_err(failed);
         }
     };
-    // The temporary name is nobody's concern: of this error only the kind is kept.
-    let mut file = tempfile::NamedTempFile::new_in(folder(&path)).map_err(|source| failed(source.kind().into()))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    let mut file = temporary(&path)?;
+    file.write_all(bytes).map_err(failed)?;
+    persist(file, &path)
+}
+
+/// Makes `path` a copy of the file `of` that `change` has changed, whole or not at all. The two may be the same.
+pub(crate) fn replace_file(
+    path: &Path,
+    of: &Path,
+    change: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let failed = |path: &Path, source| Failure::from(Error::Io { path: path.display().to_string(), source });
+    let path = match target(path).map_err(|source| failed(path, source))? {
+        Target::File(path) => path,
+        Target::Device => return Err(failed(path, ErrorKind::InvalidInput.into())),
+    };
+    let mut copy = temporary(&path)?;
+    let mut original = fs::File::open(of).map_err(|source| failed(of, source))?;
+    io::copy(&mut original, &mut copy).map_err(|source| failed(&path, source))?;
+    change(copy.path())?;
+    persist(copy, &path)
+}
+
+/// A file beside `path`. Its name is nobody's concern: of an error only the kind is kept.
+fn temporary(path: &Path) -> Result<tempfile::NamedTempFile, Failure> {
+    tempfile::NamedTempFile::new_in(folder(path))
+        .map_err(|source| Error::Io { path: path.display().to_string(), source: source.kind().into() }.into())
+}
+
+/// Gives a file its name.
+fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<(), Failure> {
+    let failed = |source| Failure::from(Error::Io { path: path.display().to_string(), source });
+    file.as_file().sync_all().map_err(failed)?;
     make_readable(&file).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
+    file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 

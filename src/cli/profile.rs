@@ -10,7 +10,7 @@ use zvm_backend_circuit::profile::{Part, RegionRows};
 
 use super::output::{Output, write_file};
 use super::size::Size;
-use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
+use super::{Answer, Calls, Failure, Given, Program, json as shapes};
 
 /// Arguments of `profile`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(crate) struct ProfileCommand {
     program: Program,
     #[command(flatten)]
     calls: Calls,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
     #[command(flatten)]
@@ -45,8 +45,8 @@ impl ProfileCommand {
         let about = |error: Error| Failure::about(error, &input);
         let program = Loaded::load(&input).map_err(about)?;
         let circuit = program.circuit().map_err(about)?;
-        let state = read_state(self.state.as_deref())?;
-        let profile = Profile::new(&program, &circuit, &calls, &state, self.size.limits()).map_err(about)?;
+        let state = Given::read(self.state.as_deref())?;
+        let profile = Profile::new(&program, &circuit, &calls, state.start(), self.size.limits()).map_err(about)?;
         if let Some(path) = &self.svg {
             write_file(path, profile.flame_graph()?.as_bytes())?;
         }

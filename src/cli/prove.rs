@@ -10,14 +10,14 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use zvm::artifact::{self, Kind, ProofFile, Proved, Statement};
 use zvm::call::{Call, explain};
-use zvm::{Input, Program as Loaded};
+use zvm::{Error, Input, Program as Loaded};
 use zvm_ir::Outcome;
 
 use super::interrupt::Interrupts;
 use super::output::{Output, check_writable, count, grouped, write_file};
 use super::progress::Bar;
 use super::size::Size;
-use super::{Answer, Cache, Calls, Failure, Program, contract, json as shapes, read_state};
+use super::{Answer, Cache, Calls, Failure, Given, Program, contract, json as shapes};
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
@@ -26,9 +26,12 @@ pub(crate) struct Prove {
     program: Program,
     #[command(flatten)]
     calls: Calls,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
+    /// Write the state after the calls here, in the shape of the state before.
+    #[arg(long, value_name = "FILE")]
+    state_out: Option<PathBuf>,
     /// The file to write.
     #[arg(long, short, value_name = "FILE", default_value = "proof.zvmp")]
     output: PathBuf,
@@ -71,10 +74,9 @@ impl Prove {
         }
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let state = read_state(self.state.as_deref())?;
+        let state = Given::read(self.state.as_deref())?;
         let program = Loaded::load(&input).map_err(|error| Failure::about(error, &input))?;
-        // A file that cannot be written should not be found out after the proof.
-        check_writable(&self.output)?;
+        self.check_outputs()?;
         let kind = if self.recursive { Kind::Recursive } else { Kind::Compressed };
         let bar = Bar::new(output);
         let cache = self.cache.folder();
@@ -90,17 +92,34 @@ impl Prove {
         });
         let limits = self.size.limits();
         let options = artifact::Options { kind, cache: cache.as_deref(), limits, keep, progress: &mut progress };
-        let proved = artifact::prove(&program, &calls, &state, options);
+        let proved = artifact::prove(&program, &calls, state.start(), options);
         bar.finish();
         let proved = proved.map_err(|error| Failure::about(error, &input))?;
         let bytes = proved.file.encode();
         write_file(&self.output, &bytes)?;
+        self.write_state(&state, &proved)?;
         if let Some(directory) = &self.checkpoint {
             artifact::discard_checkpoint(directory)?;
         }
         let text = self.text(&proved, &input, bytes.len());
         output.either(&text, || self.document(&proved))?;
         Ok(Answer::Yes)
+    }
+
+    /// A file that cannot be written should not be found out after the proof.
+    fn check_outputs(&self) -> Result<(), Failure> {
+        check_writable(&self.output)?;
+        let Some(path) = &self.state_out else { return Ok(()) };
+        if *path == self.output {
+            let (what, value) = ("--state-out".to_owned(), path.display().to_string());
+            return Err(Error::Value { what, value, expected: "another file than that of the proof" }.into());
+        }
+        check_writable(path)
+    }
+
+    /// Writes the state that the calls leave, once it is proved.
+    fn write_state(&self, before: &Given, proved: &Proved) -> Result<(), Failure> {
+        self.state_out.as_ref().map_or(Ok(()), |path| before.write_left(path, &proved.left))
     }
 
     fn text(&self, proved: &Proved, input: &Input, len: usize) -> String {
@@ -126,13 +145,19 @@ impl Prove {
         }
         let kind = proved.file.kind.name();
         let _ = writeln!(out, "written   {} ({kind}, {} bytes)", self.output.display(), grouped(len as u64));
+        out += &self.state_text();
         out
+    }
+
+    fn state_text(&self) -> String {
+        self.state_out.as_ref().map_or_else(String::new, |path| format!("written   {}\n", path.display()))
     }
 
     fn document(&self, proved: &Proved) -> Value {
         let facts = &proved.facts;
         json!({
             "proof": self.output.display().to_string(),
+            "state": self.state_out.as_ref().map(|path| path.display().to_string()),
             "system": "nova",
             "kind": proved.file.kind.name(),
             "steps": shapes::number(facts.steps),

@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use zvm::call::Call;
+use zvm::evm::Evm;
+use zvm::evm::preimages::Preimages;
 use zvm::executors::{Executors, Kind, Results, Run as Ran, agree, difference};
+use zvm::places::{Places, Programs};
 use zvm::state::Changes;
 use zvm::{Contract, Error, Exit, Input, Program as Loaded};
+use zvm_backend_evm::Options as LowerOptions;
+use zvm_ir::outcome::Address;
 
-use super::output::{Output, grouped, write_file};
-use super::{Answer, Calls, Failure, Program, contract, json as shapes, read_state};
+use super::output::{Output, check_writable, grouped};
+use super::{Answer, Calls, Failure, Given, Program, contract, json as shapes};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -23,10 +28,10 @@ pub(crate) struct Run {
     /// Which executor.
     #[arg(long, value_enum, default_value_t = Which::All)]
     executor: Which,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
-    /// Write the state after the calls here.
+    /// Write the state after the calls here, in the shape of the state before.
     #[arg(long, value_name = "FILE")]
     state_out: Option<PathBuf>,
 }
@@ -63,9 +68,20 @@ impl Run {
     pub(super) fn run(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let mut state = read_state(self.state.as_deref())?;
+        let given = Given::read(self.state.as_deref())?;
+        let mut state = given.start().whole()?.into_owned();
         let kinds = self.executor.kinds(&input);
         let executors = prepare(&input, &kinds).map_err(|error| Failure::about(error, &input))?;
+
+        if let Some(path) = &self.state_out {
+            check_writable(path)?;
+        }
+        // Slots that are new to a state file need the place that they have.
+        let watched = match (&given, &self.state_out) {
+            (Given::File(_), Some(_)) => Some(code(&input)?),
+            _ => None,
+        };
+        let (mut all, mut hashed) = (Changes::default(), Preimages::new());
 
         let (mut documents, mut text, mut all_agree) = (Vec::new(), String::new(), true);
         for (index, call) in calls.iter().enumerate() {
@@ -85,18 +101,45 @@ impl Run {
             if let Some(error) = limit(&mut results) {
                 return Err(Failure::about(error, &input));
             }
+            if let Some(code) = &watched {
+                hashed.extend(Evm::new(code).preimages(&call.calldata, &call.env_in(&state), &state)?.1);
+            }
             if let Some(changes) = changes(&results) {
                 state.apply(&changes);
+                all.extend(&changes);
             }
         }
-        if let Some(path) = &self.state_out {
-            write_file(path, format!("{:#}\n", state.to_json()).as_bytes())?;
+        match &self.state_out {
+            Some(path) if all_agree => {
+                let mut programs = Programs::default();
+                let mut known = |address: &Address| {
+                    let mut places = Places::default();
+                    hashed.iter().for_each(|words| places.add_preimage(words));
+                    let own = watched.as_deref().filter(|_| calls.iter().any(|call| call.env.address == *address));
+                    let held = state.accounts.get(address).map(|account| account.code.as_slice());
+                    let code = own.or(held).unwrap_or_default();
+                    places.add_code(code);
+                    programs.add_to(&mut places, code);
+                    places
+                };
+                given.write_after(path, &all, &mut known, None)?;
+            }
+            Some(path) => output.warn(&format!("the executors differ, so {} is not written", path.display())),
+            None => {}
         }
         output.either(&text, || match &documents[..] {
             [one] => one.clone(),
             several => json!({"agree": all_agree, "calls": several}),
         })?;
         Ok(if all_agree { Answer::Yes } else { Answer::Not(Exit::No) })
+    }
+}
+
+/// The program as bytecode: as it was given, or lowered.
+fn code(input: &Input) -> Result<Vec<u8>, Error> {
+    match contract(input) {
+        Some(contract) => Ok(contract.runtime.clone()),
+        None => Ok(Loaded::load(input)?.lowered(&LowerOptions::default())?.code),
     }
 }
 

@@ -17,7 +17,7 @@ use zvm_backend_circuit::prover::TARGET_ROWS;
 
 use super::output::{Output, check_writable, count, grouped, write_file};
 use super::progress::Bar;
-use super::{Answer, Calls, Failure, Program, json as shapes, read_state};
+use super::{Answer, Calls, Failure, Given, Program, json as shapes};
 
 /// What is said of keys that were made here.
 pub(super) const INSECURE: &str = "these keys were made on one machine: whoever made them can prove anything. Use them for \
@@ -34,7 +34,7 @@ pub(crate) struct Setup {
     /// The circuit has room for each of the calls by itself instead.
     #[arg(long, requires = "calls")]
     each: bool,
-    /// The state before: JSON in the shape of the `prestateTracer`.
+    /// The state before: JSON in the shape of the `prestateTracer`, or a state file (`zvm state import`).
     #[arg(long, value_name = "FILE")]
     state: Option<String>,
     /// Without calls: how many rows the circuit should have, shared out as the loops of the program suggest.
@@ -64,9 +64,9 @@ impl Setup {
         let none = calldata.is_none() && sig.is_none() && calls.is_none();
         // Imported parameters are tried on a call.
         let calls = if none && self.import.is_none() { Vec::new() } else { self.calls.read(&input)? };
-        let state = read_state(self.state.as_deref())?;
+        let state = Given::read(self.state.as_deref())?;
         let batches: Vec<&[_]> = if self.each { calls.chunks(1).collect() } else { vec![&calls] };
-        let room = if calls.is_empty() { Room::Rows(self.rows) } else { Room::Calls(&batches, &state) };
+        let room = if calls.is_empty() { Room::Rows(self.rows) } else { Room::Calls(&batches, state.start()) };
         let circuit = ShortCircuit::new(&program, room).map_err(about)?;
         if let Some(path) = &self.r1cs {
             let file = circuit.r1cs().map_err(about)?;
@@ -88,7 +88,7 @@ impl Setup {
         let keys = match (&self.import, batches.first()) {
             (Some(path), Some(calls)) => {
                 let parameters = read_file(&path.display().to_string())?;
-                circuit.import(&parameters, calls, &state, to)
+                circuit.import(&parameters, calls, state.start(), to)
             }
             _ => circuit.insecure_setup(to),
         };

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use zvm::evm::Evm;
 use zvm::input::read_file;
-use zvm::places::{Order, Places};
+use zvm::places::{Order, Places, Programs};
 use zvm::state_file::{self, FIELDS, Problem, SlotProof};
 use zvm::storage_layout::Layout;
 use zvm::{Error, Exit, State as Accounts, call};
@@ -17,7 +17,7 @@ use zvm_ir::{Env, Word};
 
 use super::json::{bytes, number};
 use super::output::{Output, grouped, write_file};
-use super::{Answer, Environment, Failure, read_state};
+use super::{Answer, Environment, Failure, Given};
 
 /// Arguments of `state`.
 #[derive(Debug, Args)]
@@ -160,7 +160,10 @@ impl State {
 
 impl Import {
     fn run(&self, output: &Output) -> Result<Answer, Failure> {
-        let state = read_state(Some(&self.state))?;
+        let Given::Json(state) = Given::read(Some(&self.state))? else {
+            let (path, at) = (self.state.clone(), "the document".to_owned());
+            return Err(Error::Field { path, at, expected: "JSON, as `zvm state export` gives it" }.into());
+        };
         let order = if self.vyper { Order::PlaceFirst } else { Order::KeyFirst };
         let mut known = Places::new(order);
         if let Some(path) = &self.calls {
@@ -183,10 +186,14 @@ impl Import {
             None => Vec::new(),
         };
         // Each account has its own code, and its own lengths of arrays.
+        let mut programs = Programs::default();
         let mut by_account: BTreeMap<Address, Places> = BTreeMap::new();
         for (address, account) in &state.accounts {
             let mut places = known.clone();
             places.add_code(&account.code);
+            if !account.storage.is_empty() {
+                programs.add_to(&mut places, &account.code);
+            }
             if let Some(layout) = &layout {
                 layout.add_to(&mut places, &keys, &account.storage)?;
             }

@@ -69,7 +69,7 @@ fn prove(program: &Program, calls: &[Call]) -> Proved {
     let to = Source::Folder(folder());
     let state = State::default();
     let each: Vec<&[Call]> = calls.chunks(1).collect();
-    let room = Room::Calls(&each, &state);
+    let room = Room::Calls(&each, zvm::Start::State(&state));
     let keys = ShortCircuit::new(program, room).expect("provable").insecure_setup(to).expect("keys");
     let proofs = each
         .iter()

@@ -12,6 +12,7 @@
 //! the database checks its pages, and the root is computed from what it is the hash of. [`super::tree::Tree::check`] computes all digests.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use ff::PrimeField;
@@ -32,7 +33,7 @@ const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 /// Bytes of a leaf.
 const LEAF: usize = 96;
 /// The version of the file's tables.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// A state tree's store in a file.
 pub struct File<F> {
@@ -73,6 +74,19 @@ pub fn field_name<F: PrimeField>() -> String {
         255 => "bls12-381".to_owned(),
         _ => format!("{:#x}", modulus::<F>()),
     }
+}
+
+/// What a file of the database begins with.
+const MAGIC: &[u8] = b"redb";
+
+/// Whether the file at `path` begins like a state file; what else is in it shows when it is opened.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_state_file(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == MAGIC)
 }
 
 /// The field that the file at `path` is over, by [`field_name`].

@@ -1,59 +1,33 @@
 //! Places in storage: what the EVM addresses by a slot number and the circuit by a key.
 //!
-//! A [`Place`] says how a slot number came about: as a number, or as the Keccak-256 hash of 32-byte words, one of which may be the
-//! slot number of such a place itself, plus an offset. [`Place::slot`] is the number, [`Place::key`] a Poseidon hash of the place
-//! and its account. Keccak is never computed in a circuit for either.
+//! A [`Place`] says how a slot number came about: as a number, or as the Keccak-256 hash of 32-byte words, one of which is the slot
+//! number of a place itself, plus an offset. [`Place::slot`] is the number, [`Place::key`] the key of [`crate::place`], which is what
+//! a proof knows the slot by: the roots of states are those of proofs.
 //!
 //! | source | place |
 //! |---|---|
 //! | variable in slot 5 | `5` |
 //! | Solidity's `mapping` in slot 5, entry `k` | `keccak(k, 5)` |
-//! | Vyper's `HashMap` in slot 5, entry `k` | `keccak(5, k)` |
+//! | Vyper's `HashMap` in slot 5, entry `k` | `keccak([5], k)` |
 //! | item 7 of a dynamic array in slot 5 | `keccak(5)+7` |
 //! | second field of entry `k` of a mapping in entry `j` of a mapping | `keccak(k, keccak(j, 5))+1` |
+//! | entry `k` of a `HashMap` in entry `j` of a `HashMap` | `keccak(keccak([5], j), k)` |
 //!
-//! # Keys
-//! A hashed place of one or two words is one permutation of arity 8, and so is a plain one:
+//! Which of the words is the place belongs to the place, for the key depends on it: it is the last one, or the first of several. Two
+//! numbers alone do not tell, so brackets mark a number that is the place and comes first; without a mark it is the last word. A hash among the words is the
+//! place; one that is data is written as a number.
 //!
-//! | element | plain | one word `p` | two words `k, p` | two words `P, k` | more words |
-//! |---|---|---|---|---|---|
-//! | 0 | account | account | account | account | account |
-//! | 1, 2 | 0, 0 | 0, 0 | limbs of `k` | limbs of `k` | 0, 0 |
-//! | 3, 4, 5 | 0, limbs of the slot | parent `p` | parent `p` | parent `P` | digest of the words, their number, 0 |
-//! | 6 | 0 | offset | offset | offset | offset |
-//! | 7 | 1 | 2 | 3 | 4 | 5 |
-//!
-//! A *parent* is `0, limbs` for a word that is a number, and `path digest, offset, 0` for a hashed place. The *path digest* of a hashed
-//! place is the same permutation with 0 for account and offset and 16 added to element 7: it stands for the place in the accounts
-//! of all contracts and at all offsets. Two numbers are always `k, p`; the form `P, k` is for a first word that is a hashed place.
-//! More words are hashed three at a time, `[rest so far, six limbs, number of words + 2^32 · (position of the place + 1)]` under a domain
-//! of their own, where the place is `path digest, offset` instead of two limbs.
-//!
-//! # Different keys
-//! *Different (account, place) have different keys.* The encoding is injective: element 7 says which column applies and whether it is a
-//! path digest; limbs are canonical (below `2^128`), the offset is below `2^64` and the account below `2^160`, so that the elements give
-//! the numbers back; a number and a hashed place in the same position differ in element 3, which is a digest, and no digest is known
-//! that is zero; and by induction over the depth path digests stand for one place. So equal keys of different places are a collision
-//! of Poseidon, or a preimage of zero.
-//!
-//! *Equal slots have equal keys* only as far as nobody uses the number of a hashed place as a number. `keccak(k, x)` with `x` the slot of
-//! `keccak(j, 5)` is, for the EVM, `keccak(k, keccak(j, 5))`, while the two have different keys. Whoever makes places must therefore see
-//! to it that no word in a position where hashed places occur can be such a number: a word below `2^64` cannot (nobody finds a hash that is);
-//! a constant is one if a compiler, or a pass, has computed the hash of known words, so it must be known not to be (or made a place again);
-//! and a word that a caller may choose must not stand where the same program has a hashed place. The same goes for slots that are given by
-//! a number: a variable number of any size is no plain place beside hashed ones. Neighbouring offsets of different hashes do not meet, for nobody finds two hashes less than `2^64` apart.
+//! *Different (account, place) have different keys*, and *equal slots have equal keys* as far as one position is kept for all hashes of two words of an account:
+//! see the head of [`crate::place`], and [`crate::legalize::Places`] for what programs keep to.
 
 use core::fmt;
 use core::str::FromStr;
 
-use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::Word as U256;
 use zvm_ir::outcome::Address;
 
-use super::poseidon::{Domain, Hasher, WIDE};
-use crate::field::from_u256;
-use crate::gadgets::{Lc, native_limbs};
+use crate::place::{OFFSET_BITS, Position, Preimages, constant_key, hashed_key, origin};
 
 /// The most words that a place hashes.
 pub const MAX_WORDS: usize = 32;
@@ -69,12 +43,15 @@ pub enum Place {
     Hashed(Hashed),
 }
 
-/// A hash of words, and an offset from it. At most one of the words is itself the slot number of a hashed place.
+/// A hash of a place and words, and an offset from it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hashed {
-    /// The words; zero where the inner place stands.
-    words: Vec<U256>,
-    inner: Option<(usize, Box<Hashed>)>,
+    /// The place among the words.
+    base: Box<Place>,
+    /// The words besides it, in their order.
+    others: Vec<U256>,
+    /// Where it stands; `Last` where it is alone.
+    position: Position,
     offset: u64,
 }
 
@@ -99,9 +76,12 @@ pub enum PlaceError {
     /// Hashes nested deeper than [`MAX_DEPTH`].
     #[error("places are nested at most {MAX_DEPTH} deep")]
     TooDeep,
-    /// Two of the words are hashed places.
-    #[error("of the words that a place hashes one may be a hashed place, not two")]
+    /// Two of the words are places.
+    #[error("of the words that a place hashes one is a place, not two")]
     TwoPlaces,
+    /// The place among the words is neither the first nor the last.
+    #[error("of the words that a place hashes the first or the last is a place: one between them has no key")]
+    Middle,
     /// The offset does not fit.
     #[error("the offset of a place is below 2^64")]
     Offset,
@@ -124,33 +104,77 @@ impl From<Hashed> for Place {
 }
 
 impl Place {
-    /// The place at the hash of `parts`.
+    /// The place at the hash of `parts`, of which one may be called the place; else it is the last.
     ///
     /// # Errors
     /// See [`PlaceError`].
     pub fn hash(parts: Vec<Part>) -> Result<Self, PlaceError> {
-        if parts.is_empty() {
-            return Err(PlaceError::NoWords);
-        }
         if parts.len() > MAX_WORDS {
             return Err(PlaceError::TooManyWords);
         }
-        let mut hashed = Hashed { words: Vec::with_capacity(parts.len()), inner: None, offset: 0 };
-        for (position, part) in parts.into_iter().enumerate() {
-            let word = match part {
-                Part::Word(word) | Part::Place(Self::Plain(word)) => word,
-                Part::Place(Self::Hashed(_)) if hashed.inner.is_some() => return Err(PlaceError::TwoPlaces),
-                Part::Place(Self::Hashed(inner)) => {
-                    hashed.inner = Some((position, Box::new(inner)));
-                    U256::ZERO
-                }
-            };
-            hashed.words.push(word);
+        let last = parts.len().checked_sub(1).ok_or(PlaceError::NoWords)?;
+        let mut places = parts.iter().enumerate().filter(|(_, part)| matches!(part, Part::Place(_))).map(|(at, _)| at);
+        let at = places.next().unwrap_or(last);
+        if places.next().is_some() {
+            return Err(PlaceError::TwoPlaces);
         }
-        if hashed.depth() > MAX_DEPTH {
-            return Err(PlaceError::TooDeep);
+        drop(places);
+        let position = match at {
+            at if at == last => Position::Last,
+            0 => Position::First,
+            _ => return Err(PlaceError::Middle),
+        };
+        let mut base = Self::Plain(U256::ZERO);
+        let mut others = Vec::with_capacity(last);
+        for (index, part) in parts.into_iter().enumerate() {
+            match part {
+                Part::Word(word) if index == at => base = Self::Plain(word),
+                Part::Place(place) => base = place,
+                Part::Word(word) => others.push(word),
+            }
         }
-        Ok(Self::Hashed(hashed))
+        Self::beside(base, others, position)
+    }
+
+    /// The place at the hash of the place `base` and the words `others`.
+    fn beside(base: Self, others: Vec<U256>, position: Position) -> Result<Self, PlaceError> {
+        let hashed = Hashed { base: Box::new(base), others, position, offset: 0 };
+        if hashed.depth() > MAX_DEPTH { Err(PlaceError::TooDeep) } else { Ok(Self::Hashed(hashed)) }
+    }
+
+    /// The place of a slot of an account, as far as it follows from what was hashed: a number below 2^64, a hash that is known, with an offset
+    /// below 2^64, or a number for which `is_constant` holds. It has the key [`Preimages::key`].
+    ///
+    /// # Errors
+    /// `TooDeep` and `TooManyWords` for a place that has a key, and no text.
+    pub fn of(
+        slot: &U256,
+        preimages: &Preimages,
+        is_constant: impl Fn(&U256) -> bool,
+    ) -> Result<Option<Self>, PlaceError> {
+        let mut slot = *slot;
+        let mut hashes = Vec::new();
+        while slot.bit_len() as u32 > OFFSET_BITS {
+            let Some((hash, words, position)) = preimages.below(&slot) else { break };
+            if hashes.len() == MAX_DEPTH {
+                return Err(PlaceError::TooDeep);
+            }
+            let (place, others) = position.split(words).ok_or(PlaceError::NoWords)?;
+            hashes.push((others, position, u64::try_from(slot - *hash).map_err(|_| PlaceError::Offset)?));
+            slot = *place;
+        }
+        if slot.bit_len() as u32 > OFFSET_BITS && !is_constant(&slot) {
+            return Ok(None);
+        }
+        let mut found = Self::Plain(slot);
+        for (others, position, offset) in hashes.into_iter().rev() {
+            if others.len() >= MAX_WORDS {
+                return Err(PlaceError::TooManyWords);
+            }
+            let position = if others.is_empty() { Position::Last } else { position };
+            found = Self::beside(found, others.to_vec(), position)?.plus(offset)?;
+        }
+        Ok(Some(found))
     }
 
     /// Entry `key` of a mapping of Solidity that lies at `self`.
@@ -158,7 +182,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn entry(self, key: U256) -> Result<Self, PlaceError> {
-        Self::hash(vec![Part::Word(key), Part::Place(self)])
+        Self::beside(self, vec![key], Position::Last)
     }
 
     /// Entry `key` of a mapping of Vyper that lies at `self`.
@@ -166,7 +190,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn vyper_entry(self, key: U256) -> Result<Self, PlaceError> {
-        Self::hash(vec![Part::Place(self), Part::Word(key)])
+        Self::beside(self, vec![key], Position::First)
     }
 
     /// The first item of a dynamic array that lies at `self`.
@@ -174,7 +198,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn items(self) -> Result<Self, PlaceError> {
-        Self::hash(vec![Part::Place(self)])
+        Self::beside(self, Vec::new(), Position::Last)
     }
 
     /// The place `offset` slots further.
@@ -201,248 +225,57 @@ impl Place {
 
     /// The key in the state tree.
     pub fn key<F: PrimeField>(&self, address: &Address) -> F {
-        let account = address_element(address);
-        let elements = match self {
-            Self::Plain(slot) => arrange(&Kind::Plain, account, [F::ZERO; 2], plain_parent(slot), F::ZERO, F::from),
-            Self::Hashed(hashed) => hashed.elements(account, F::from(hashed.offset), 0),
-        };
-        Hasher::shared().hash(Domain::Key, &elements)
+        self.key_from(origin(address))
+    }
+
+    /// The key in the account with this [`origin`].
+    fn key_from<F: PrimeField>(&self, origin: F) -> F {
+        match self {
+            Self::Plain(slot) => constant_key(slot, origin),
+            Self::Hashed(hashed) => {
+                let base = hashed.base.key_from(origin);
+                hashed_key(&hashed.words(U256::ZERO), hashed.position, base) + F::from(hashed.offset)
+            }
+        }
+    }
+
+    /// Adds what is hashed on the way to the place.
+    pub fn add_hashes(&self, to: &mut Preimages) {
+        let mut place = self;
+        while let Self::Hashed(hashed) = place {
+            let words = hashed.words(hashed.base.slot());
+            to.insert(hashed.slot().wrapping_sub(U256::from(hashed.offset)), &words, hashed.position);
+            place = &*hashed.base;
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Hashed(hashed) => hashed.depth(),
+        }
     }
 }
 
 impl Hashed {
     fn depth(&self) -> usize {
-        1 + self.inner.as_ref().map_or(0, |(_, inner)| inner.depth())
+        1 + self.base.depth()
+    }
+
+    /// The words that are hashed, with `base` for the place.
+    fn words(&self, base: U256) -> Vec<U256> {
+        let mut words = self.others.clone();
+        match self.position {
+            Position::Last => words.push(base),
+            Position::First => words.insert(0, base),
+        }
+        words
     }
 
     fn slot(&self) -> U256 {
-        let mut bytes: Vec<u8> = Vec::with_capacity(32 * self.words.len());
-        for (position, word) in self.words.iter().enumerate() {
-            let word = match &self.inner {
-                Some((at, inner)) if *at == position => inner.slot(),
-                _ => *word,
-            };
-            bytes.extend(word.to_be_bytes::<32>());
-        }
+        let bytes: Vec<u8> = self.words(self.base.slot()).iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
         zvm_ir::eval::keccak256(&bytes).wrapping_add(U256::from(self.offset))
     }
-
-    /// The digest that stands for this place, whatever its account and offset.
-    pub fn path<F: PrimeField>(&self) -> F {
-        Hasher::shared().hash(Domain::Key, &self.elements(F::ZERO, F::ZERO, PATH))
-    }
-
-    fn elements<F: PrimeField>(&self, account: F, offset: F, path: u64) -> [F; WIDE] {
-        let limbs = |word: &U256| native_limbs::<F>(256, word);
-        let parent = self.inner.as_ref().map(|(_, inner)| [inner.path(), F::from(inner.offset), F::ZERO]);
-        let at = self.inner.as_ref().map(|(position, _)| *position);
-        let pair = |word: &U256| [limbs(word)[0], limbs(word)[1]];
-        let (kind, key, parent) = match self.words.as_slice() {
-            [word] => (Kind::One, [F::ZERO; 2], parent.unwrap_or_else(|| plain_parent(word))),
-            [first, second] => match (at, parent) {
-                (Some(0), Some(parent)) => (Kind::First, pair(second), parent),
-                (_, parent) => (Kind::Second, pair(first), parent.unwrap_or_else(|| plain_parent(second))),
-            },
-            words => {
-                let elements: Vec<[F; 2]> = words
-                    .iter()
-                    .enumerate()
-                    .map(|(position, word)| match parent {
-                        Some(parent) if at == Some(position) => [parent[0], parent[1]],
-                        _ => pair(word),
-                    })
-                    .collect();
-                let header = words_header(words.len(), at);
-                let digest = elements.chunks(3).fold(F::ZERO, |rest, chunk| {
-                    let mut block = [F::ZERO; WIDE];
-                    block[0] = rest;
-                    for (i, limb) in chunk.iter().flatten().enumerate() {
-                        block[1 + i] = *limb;
-                    }
-                    block[WIDE - 1] = from_u256(&U256::from(header));
-                    Hasher::shared().hash(Domain::Words, &block)
-                });
-                (Kind::More, [F::ZERO; 2], [digest, F::from(words.len() as u64), F::ZERO])
-            }
-        };
-        arrange(&kind, account, key, parent, offset, |kind| F::from(kind + path))
-    }
-}
-
-/// What element 7 has more in a path digest.
-const PATH: u64 = 16;
-
-/// The column of the table of keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain = 1,
-    One,
-    Second,
-    First,
-    More,
-}
-
-/// The elements of a key in their order.
-fn arrange<T>(
-    kind: &Kind,
-    account: T,
-    [low, high]: [T; 2],
-    parent: [T; 3],
-    offset: T,
-    tag: impl Fn(u64) -> T,
-) -> [T; WIDE] {
-    let [digest, parent_low, parent_high] = parent;
-    [account, low, high, digest, parent_low, parent_high, offset, tag(*kind as u64)]
-}
-
-fn words_header(words: usize, position: Option<usize>) -> u64 {
-    words as u64 + (position.map_or(0, |position| position as u64 + 1) << 32)
-}
-
-fn plain_parent<F: PrimeField>(word: &U256) -> [F; 3] {
-    let limbs = native_limbs::<F>(256, word);
-    [F::ZERO, limbs[0], limbs[1]]
-}
-
-/// An address as a field element.
-pub fn address_element<F: PrimeField>(address: &Address) -> F {
-    address.iter().fold(F::ZERO, |sum, byte| sum * F::from(256) + F::from(u64::from(*byte)))
-}
-
-// In the circuit.
-
-/// A word in the circuit that may be a hashed place: `0, limbs` for a number, `path digest, offset, 0` for a place.
-///
-/// Both have the same form, so that values of either kind can be merged element by element.
-#[derive(Clone, Debug)]
-pub struct Parent<F: PrimeField>(pub [Lc<F>; 3]);
-
-impl<F: PrimeField> Parent<F> {
-    /// A number, given by its limbs, which are in range.
-    pub fn number(limbs: &[Lc<F>; 2]) -> Self {
-        Self([Lc::zero(), limbs[0].clone(), limbs[1].clone()])
-    }
-
-    /// A hashed place, given by its path digest and its offset below `2^64`.
-    pub fn place(path: &Lc<F>, offset: &Lc<F>) -> Self {
-        Self([path.clone(), offset.clone(), Lc::zero()])
-    }
-}
-
-/// A hashed place in the circuit, without its offset.
-///
-/// *Soundness* of keys and digests: see the head of this file; limbs, offsets and addresses must be in range, as those of words are. Each
-/// digest is one permutation: 384 rows, or 3 less for each element that is constant. Where `active` is zero the elements must be zero
-/// (constants are taken care of), and the digest means nothing.
-#[derive(Clone, Debug)]
-pub struct HashedPlace<F: PrimeField> {
-    kind: Kind,
-    key: [Lc<F>; 2],
-    parent: [Lc<F>; 3],
-}
-
-impl<F: PrimeField> HashedPlace<F> {
-    /// The hash of one word.
-    pub fn one(word: &Parent<F>) -> Self {
-        Self { kind: Kind::One, key: [Lc::zero(), Lc::zero()], parent: word.0.clone() }
-    }
-
-    /// The hash of two words, of which the first is a number, given by its limbs: an entry of a mapping of Solidity, and any two
-    /// numbers.
-    pub fn second(key: &[Lc<F>; 2], place: &Parent<F>) -> Self {
-        Self { kind: Kind::Second, key: key.clone(), parent: place.0.clone() }
-    }
-
-    /// The hash of two words, of which the first is a *hashed* place, given by path digest and offset, and the second a number: an
-    /// entry of a mapping of Vyper in another one. Where the first word is a number as well, the form is [`HashedPlace::second`].
-    pub fn first([path, offset]: [&Lc<F>; 2], key: &[Lc<F>; 2]) -> Self {
-        Self { kind: Kind::First, key: key.clone(), parent: Parent::place(path, offset).0 }
-    }
-
-    /// The hash of three words and more, of which the one at `place` is a hashed place, given by path digest and offset; the others are
-    /// numbers, given by their limbs. Rows: one permutation for each three words.
-    ///
-    /// # Errors
-    /// `AssignmentMissing` when the constraint system wants a value that is not known; `Unsatisfiable` for less than three words, or
-    /// more than [`MAX_WORDS`].
-    pub fn more<CS: ConstraintSystem<F>>(
-        cs: &mut CS,
-        active: &Lc<F>,
-        words: &[[Lc<F>; 2]],
-        place: Option<usize>,
-    ) -> Result<Self, SynthesisError> {
-        if !(3..=MAX_WORDS).contains(&words.len()) || place.is_some_and(|place| place >= words.len()) {
-            return Err(SynthesisError::Unsatisfiable);
-        }
-        let header = Lc::constant(from_u256(&U256::from(words_header(words.len(), place))));
-        let mut rest = Lc::zero();
-        for (index, chunk) in words.chunks(3).enumerate() {
-            let mut block: [Lc<F>; WIDE] = core::array::from_fn(|_| Lc::zero());
-            block[0] = rest;
-            for (to, limb) in block[1..].iter_mut().zip(chunk.iter().flatten()) {
-                *to = limb.clone();
-            }
-            block[WIDE - 1] = header.clone();
-            let mut cs = cs.namespace(|| format!("words {index}"));
-            let digest = Hasher::shared().hash_in_circuit(&mut cs, active, Domain::Words, &block)?;
-            // In an idle slot the next block must be zero too: it is, for the digest of zeros is.
-            rest = digest;
-        }
-        let number = Lc::constant(F::from(words.len() as u64));
-        Ok(Self { kind: Kind::More, key: [Lc::zero(), Lc::zero()], parent: [rest, number, Lc::zero()] })
-    }
-
-    /// The key of the slot `offset` after this place, in the account `address`.
-    ///
-    /// # Errors
-    /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn key<CS: ConstraintSystem<F>>(
-        &self,
-        cs: &mut CS,
-        active: &Lc<F>,
-        address: &Lc<F>,
-        offset: &Lc<F>,
-    ) -> Result<Lc<F>, SynthesisError> {
-        self.digest(&mut cs.namespace(|| "key"), active, address, offset, 0)
-    }
-
-    /// The path digest.
-    ///
-    /// # Errors
-    /// `AssignmentMissing` when the constraint system wants a value that is not known.
-    pub fn path<CS: ConstraintSystem<F>>(&self, cs: &mut CS, active: &Lc<F>) -> Result<Lc<F>, SynthesisError> {
-        self.digest(&mut cs.namespace(|| "path"), active, &Lc::zero(), &Lc::zero(), PATH)
-    }
-
-    fn digest<CS: ConstraintSystem<F>>(
-        &self,
-        cs: &mut CS,
-        active: &Lc<F>,
-        address: &Lc<F>,
-        offset: &Lc<F>,
-        path: u64,
-    ) -> Result<Lc<F>, SynthesisError> {
-        let tag = |kind| Lc::constant(F::from(kind + path));
-        let (key, parent) = (self.key.clone(), self.parent.clone());
-        let elements = arrange(&self.kind, address.clone(), key, parent, offset.clone(), tag);
-        Hasher::shared().hash_in_circuit(cs, active, Domain::Key, &elements)
-    }
-}
-
-/// The key of a slot given by its number, in the account `address`: one permutation, as [`HashedPlace::key`].
-///
-/// # Errors
-/// `AssignmentMissing` when the constraint system wants a value that is not known.
-pub fn plain_key<F: PrimeField, CS: ConstraintSystem<F>>(
-    cs: &mut CS,
-    active: &Lc<F>,
-    address: &Lc<F>,
-    slot: &[Lc<F>; 2],
-) -> Result<Lc<F>, SynthesisError> {
-    let parent = Parent::number(slot).0;
-    let tag = |kind| Lc::constant(F::from(kind));
-    let elements = arrange(&Kind::Plain, address.clone(), [Lc::zero(), Lc::zero()], parent, Lc::zero(), tag);
-    Hasher::shared().hash_in_circuit(&mut cs.namespace(|| "plain key"), active, Domain::Key, &elements)
 }
 
 // As text.
@@ -459,14 +292,18 @@ impl fmt::Display for Place {
 impl fmt::Display for Hashed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "keccak(")?;
-        for (position, word) in self.words.iter().enumerate() {
-            if position > 0 {
-                write!(f, ", ")?;
+        if self.position == Position::First {
+            match &*self.base {
+                Place::Plain(slot) => write!(f, "[{slot:#x}]")?,
+                base => write!(f, "{base}")?,
             }
-            match &self.inner {
-                Some((at, inner)) if *at == position => write!(f, "{inner}")?,
-                _ => write!(f, "{word:#x}")?,
-            }
+        }
+        for (index, word) in self.others.iter().enumerate() {
+            let comma = if index > 0 || self.position == Position::First { ", " } else { "" };
+            write!(f, "{comma}{word:#x}")?;
+        }
+        if self.position == Position::Last {
+            write!(f, "{}{}", if self.others.is_empty() { "" } else { ", " }, self.base)?;
         }
         write!(f, ")")?;
         if self.offset > 0 { write!(f, "+{}", self.offset) } else { Ok(()) }
@@ -476,7 +313,8 @@ impl fmt::Display for Hashed {
 impl FromStr for Place {
     type Err = PlaceError;
 
-    /// Reads what is displayed: a number, or `keccak(word or place, …)+offset`. Numbers are decimal or 0x-hex; spaces are free.
+    /// Reads what is displayed: a number, or `keccak(word or place, …)+offset`, where brackets may mark the place. Numbers are decimal or
+    /// 0x-hex; spaces are free.
     fn from_str(text: &str) -> Result<Self, PlaceError> {
         let mut reader = Reader { text, at: 0 };
         let place = reader.place(0)?;
@@ -547,7 +385,7 @@ impl Reader<'_> {
         }
         let mut parts = Vec::new();
         loop {
-            parts.push(Part::Place(self.place(depth + 1)?));
+            parts.push(self.part(depth + 1)?);
             if parts.len() > MAX_WORDS {
                 return Err(PlaceError::TooManyWords);
             }
@@ -564,5 +402,16 @@ impl Reader<'_> {
         }
         let offset = u64::try_from(self.number()?).map_err(|_| PlaceError::Offset)?;
         place.plus(offset)
+    }
+
+    fn part(&mut self, depth: usize) -> Result<Part, PlaceError> {
+        if !self.take("[") {
+            return Ok(match self.place(depth)? {
+                Place::Plain(word) => Part::Word(word),
+                place => Part::Place(place),
+            });
+        }
+        let place = self.place(depth)?;
+        if self.take("]") { Ok(Part::Place(place)) } else { Err(self.wrong("`]`")) }
     }
 }

@@ -32,7 +32,7 @@ use typenum::{U4, U8};
 
 use crate::gadgets::{Lc, enforce};
 
-/// The children of a node, and the elements of a key.
+/// The children of a node.
 pub const WIDE: usize = 8;
 /// The elements of a leaf.
 pub const NARROW: usize = 4;
@@ -40,10 +40,6 @@ pub const NARROW: usize = 4;
 /// What is hashed; each has a tag of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
-    /// The key of a storage slot, or the digest of a path to one.
-    Key,
-    /// A part of a hashed list of more than two words.
-    Words,
     /// A node of the tree.
     Node,
     /// The root: tree, open node, number of leaves.
@@ -51,7 +47,7 @@ pub enum Domain {
 }
 
 impl Domain {
-    const ALL: [Self; 4] = [Self::Key, Self::Words, Self::Node, Self::Root];
+    const ALL: [Self; 2] = [Self::Node, Self::Root];
 
     /// The identifier in the tag. Those of [`crate::digest`] are below 64.
     const fn identifier(self) -> u64 {

@@ -20,9 +20,9 @@ pub(crate) fn random(a: u64, b: u64) -> u64 {
     x ^ (x >> 29)
 }
 
-/// The key of slot `i` of an account.
+/// The key of entry `i` of a mapping.
 pub(crate) fn element<F: PrimeField>(i: u64) -> F {
-    Place::Plain(U256::from(i)).key(&[7; 20])
+    Place::Plain(U256::ZERO).entry(U256::from(i)).unwrap().key(&[7; 20])
 }
 
 /// A value: zero, small, or of all 256 bits.

@@ -9,28 +9,29 @@ use zvm_backend_circuit::groth16;
 use zvm_backend_circuit::short::source;
 
 use super::{Prove, outcomes_text, statement_json, statement_text};
-use crate::cli::output::{Output, check_writable, grouped, write_file};
+use crate::cli::output::{Output, grouped, write_file};
 use crate::cli::progress::Bar;
 use crate::cli::setup::{INSECURE, origin_text};
-use crate::cli::{Answer, Failure, json as shapes, read_state};
+use crate::cli::{Answer, Failure, Given, json as shapes};
 
 impl Prove {
     /// As [`Prove::run`], with the keys that `zvm setup` made.
     pub(super) fn run_short(&self, output: &Output) -> Result<Answer, Failure> {
         let input = self.program.read()?;
         let calls = self.calls.read(&input)?;
-        let state = read_state(self.state.as_deref())?;
+        let state = Given::read(self.state.as_deref())?;
         let about = |error: Error| Failure::about(error, &input);
         let program = Loaded::load(&input).map_err(about)?;
-        check_writable(&self.output)?;
+        self.check_outputs()?;
         let bar = Bar::new(output);
         bar.spin("proving");
         let folder = self.cache.folder().unwrap_or_else(artifact::default_cache);
-        let proved = artifact::prove_short(&program, &calls, &state, source(self.keys.as_deref(), &folder));
+        let proved = artifact::prove_short(&program, &calls, state.start(), source(self.keys.as_deref(), &folder));
         bar.finish();
         let (proved, origin) = proved.map_err(about)?;
         let bytes = proved.file.encode();
         write_file(&self.output, &bytes)?;
+        self.write_state(&state, &proved)?;
         if origin == Origin::InsecureLocal {
             output.warn(INSECURE);
         }
@@ -47,9 +48,11 @@ impl Prove {
         let _ = writeln!(text, "keys      {}", origin_text(origin));
         let _ =
             writeln!(text, "written   {} (groth16, a proof of {} bytes)", self.output.display(), groth16::PROOF_BYTES);
+        text += &self.state_text();
         output.either(&text, || {
             json!({
                 "proof": self.output.display().to_string(),
+                "state": self.state_out.as_ref().map(|path| path.display().to_string()),
                 "system": "groth16",
                 "kind": proved.file.kind.name(),
                 "keys": origin.name(),
