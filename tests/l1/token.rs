@@ -11,7 +11,7 @@ use revm::primitives::Address;
 use zvm::artifact::{self, Expected, ProofFile, Room, ShortCircuit, VerifiedShort};
 use zvm::evm::Evm;
 use zvm::evm::deploy::{arguments, deploy};
-use zvm::{Call, Error, Exit, Immutables, Input, Program, Source as Given, State, l1};
+use zvm::{Call, Error, Exit, Immutables, Input, Program, Source as Given, Start, State, l1};
 use zvm_backend_circuit::keys::{Keys, Source};
 use zvm_ir::{Env, Halt, Word};
 
@@ -118,7 +118,7 @@ fn a_token_moves_an_anchor() {
     assert_eq!((halts.len(), halts[1], reverts), (10, Halt::Revert, 1));
 
     let each = [&one.calls[..], &ten.calls[..]];
-    let circuit = ShortCircuit::new(&token.program, Room::Calls(&each, &one.state)).expect("provable");
+    let circuit = ShortCircuit::new(&token.program, Room::Calls(&each, Start::State(&one.state))).expect("provable");
     let keys = circuit.insecure_setup(Source::Folder(folder())).expect("keys");
     println!("{} rows, {} slots", keys.header.rows, circuit.slots());
     let contracts = l1::contracts(&keys).expect("compiles");
