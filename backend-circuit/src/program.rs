@@ -252,9 +252,11 @@ impl Program {
         &self.legalized
     }
 
-    /// The exits that no proof can take, in the order of their position.
+    /// The exits that no proof can take, in the order of their position: those that an execution could reach
+    /// ([`crate::legalize::Reason::is_limit`]).
     pub fn unprovable(&self) -> Vec<Unprovable> {
-        let mut exits: Vec<Unprovable> = self.legalized.unprovable.values().copied().collect();
+        let exits = self.legalized.unprovable.values().copied();
+        let mut exits: Vec<Unprovable> = exits.filter(|exit| !exit.reason.is_limit()).collect();
         exits.sort();
         exits.dedup();
         exits

@@ -114,7 +114,7 @@ impl Read<'_, '_> {
             let pc = self.emit.pc;
             let trap = self.emit.func.create_inst(instruction(Opcode::Trap, Imm::Trap(TrapCode::Invalid), pc), &[]);
             self.emit.func.blocks[far].insts.push(trap);
-            let exit = Unprovable { pc, opcode: Opcode::Calldataload, reason: Reason::CalldataRange };
+            let exit = Unprovable { pc, opcode: Opcode::Calldataload, reason: Reason::CalldataLimit };
             self.unprovable.insert(far, exit);
             self.emit.block = near;
         }

@@ -48,8 +48,10 @@ pub enum Reason {
     MemoryLimit,
     /// A Keccak hash of bytes whose number is not constant, or not of words, or of more than [`super::MAX_HASH_WORDS`] words.
     HashSize,
-    /// The offset in the calldata is constant and beyond [`super::MAX_CALLDATA`], or computed and too large for any block.
+    /// The offset in the calldata is constant and beyond [`super::MAX_CALLDATA`].
     CalldataRange,
+    /// The offset in the calldata is computed and beyond the limit, where no block has room for calldata.
+    CalldataLimit,
     /// The data returned by a call.
     ReturnData,
     /// The remaining gas.
@@ -74,13 +76,20 @@ impl Reason {
             Self::Memory => "size of memory",
             Self::MemoryLimit => "memory this far from the start",
             Self::HashSize => "hashes of this length",
-            Self::CalldataRange => "calldata words this far from the start",
+            Self::CalldataRange | Self::CalldataLimit => "calldata words this far from the start",
             Self::ReturnData => "return data of calls",
             Self::Gas => "gas",
             Self::ChainState => "balances, code and hashes of the chain",
             Self::Recursion => "recursive functions",
             Self::CodeSize => "functions of this size after inlining",
         }
+    }
+}
+
+impl Reason {
+    /// Whether no execution that the EVM has gas for gets there: what is out of reach for the circuit is out of reach for everyone.
+    pub const fn is_limit(self) -> bool {
+        matches!(self, Self::MemoryLimit | Self::CalldataLimit)
     }
 }
 
