@@ -35,6 +35,7 @@ use self::exits::{UnprovableBlocks, Writes};
 use crate::error::CircuitError;
 use crate::gadgets::limb_count;
 use crate::lower::Features;
+use crate::registers::{Source, source};
 
 /// Calldata words beyond this many bytes are not opened.
 pub const MAX_CALLDATA: u32 = 8192;
@@ -111,6 +112,7 @@ pub fn legalize(module: &Module) -> Result<Legalized, CircuitError> {
 pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, CircuitError> {
     let mut func = inline::run(module, MAX_INSTS, shared_rows)?;
     drop_notes(&mut func);
+    own_balance(&mut func);
     memory::bound_places(&mut func);
     bounds::branch(&mut func);
     prune::order(&mut func);
@@ -147,6 +149,26 @@ fn drop_notes(func: &mut Function) {
     for block in func.layout.clone() {
         let insts = &func.insts;
         func.blocks[block].insts.retain(|&inst| insts[inst].opcode != Opcode::Note);
+    }
+}
+
+/// The balance of the account that executes is an input, however it is asked for: compilers before Istanbul had no other way.
+fn own_balance(func: &mut Function) {
+    for block in func.layout.clone() {
+        for inst in func.blocks[block].insts.clone() {
+            let data = &func.insts[inst];
+            let [account] = data.args.as_slice() else { continue };
+            let is_own = match source(func, *account) {
+                Source::Value(account) => {
+                    func.def_inst(account).is_some_and(|inst| func.insts[inst].opcode == Opcode::Address)
+                }
+                Source::Constant(_) => false,
+            };
+            if data.opcode == Opcode::Balance && is_own {
+                let data = &mut func.insts[inst];
+                (data.opcode, data.args) = (Opcode::Selfbalance, Vec::new());
+            }
+        }
     }
 }
 
@@ -272,6 +294,13 @@ mod tests {
             let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.reason)).collect();
             assert_eq!(exits, [(Some(0x42), reason)], "{line}");
         }
+    }
+
+    #[test]
+    fn the_own_balance_is_an_input() {
+        let text = |account: &str| format!("block0:\n {account}\n v1: u256 = balance v0\n return_words 32, v1\n");
+        assert!(main(&text("v0: u160 = address")).unprovable.is_empty());
+        assert_eq!(main(&text("v0: u160 = caller")).unprovable.len(), 1);
     }
 
     #[test]
