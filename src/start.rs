@@ -108,6 +108,7 @@ fn check_places<F: PrimeField>(execution: &Execution, storage: &dyn Storage) -> 
         let program = Place::of(&slot, preimages, is_named)?.ok_or(unknown)?;
         match storage.place(&account, &slot)? {
             Some(file) if file.key::<F>(&account) != program.key::<F>(&account) => {
+                let (file, program) = (Box::new(file), Box::new(program));
                 return Err(Problem::OtherPlace { account, slot, file, program });
             }
             Some(_) | None => {}

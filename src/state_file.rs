@@ -46,9 +46,9 @@ pub enum Problem {
         /// The slot.
         slot: Word,
         /// Its place in the file.
-        file: Place,
+        file: Box<Place>,
         /// Its place in proofs.
-        program: Place,
+        program: Box<Place>,
     },
     /// The file has changed since a proof began.
     #[error("its root is {found:#066x}, and was {expected:#066x} when the proof began")]
