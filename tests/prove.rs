@@ -498,7 +498,11 @@ mod interrupts {
         /// The steps in the checkpoint; none if there is no checkpoint yet. What is there is always whole.
         fn kept(&self) -> u64 {
             match std::fs::read(Path::new(&self.path("kept")).join(FILE_NAME)) {
-                Ok(bytes) => Checkpoint::decode(&bytes).expect("a whole checkpoint").steps,
+                Ok(bytes) => {
+                    let Checkpoint { segments, finished, steps, .. } =
+                        Checkpoint::decode(&bytes).expect("a whole checkpoint");
+                    steps + segments[..finished as usize].iter().map(|segment| segment.steps).sum::<u64>()
+                }
                 Err(_) => 0,
             }
         }

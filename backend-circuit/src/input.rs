@@ -81,7 +81,7 @@ pub fn open<F: PrimeField, CS: ConstraintSystem<F>>(
         }
         reads => {
             let least = if wanted.calldata { BLOCK_WORDS } else { 0 };
-            let (digest, mut words, rest) = open_calldata(cs, reads, least, call, &mut values)?;
+            let OpenedCalldata { digest, mut words, rest } = open_calldata(cs, reads, least, call, &mut values)?;
             words.truncate(BLOCK_WORDS);
             block = wanted.calldata.then_some((words, rest));
             digest
@@ -113,6 +113,13 @@ fn field<F: PrimeField, CS: ConstraintSystem<F>>(
     unchecked(&mut cs.namespace(|| opcode.mnemonic()), width, call.and_then(|call| call.env.read(opcode)))
 }
 
+/// What was opened of calldata.
+struct OpenedCalldata<F: PrimeField> {
+    digest: Lc<F>,
+    words: Vec<Word<F>>,
+    rest: Lc<F>,
+}
+
 /// The digest of calldata, of which `reads` are read, the words that were opened, at least `least`, and the digest of the blocks after the
 /// first.
 fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
@@ -121,7 +128,7 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
     least: usize,
     call: Option<&Call>,
     opened: &mut Vec<(Value, Word<F>)>,
-) -> Result<(Lc<F>, Vec<Word<F>>, Lc<F>), CircuitError> {
+) -> Result<OpenedCalldata<F>, CircuitError> {
     let data = call.map(|call| call.calldata.as_slice());
     let loads = || reads.iter().filter(|read| read.opcode == Opcode::Calldataload);
     let needed = loads().map(|read| (read.offset + 32 - SELECTOR).div_ceil(32)).max().unwrap_or(0).max(least as u32);
@@ -151,7 +158,7 @@ fn open_calldata<F: PrimeField, CS: ConstraintSystem<F>>(
         };
         opened.push((read.value, word));
     }
-    Ok((digest, words, rest))
+    Ok(OpenedCalldata { digest, words, rest })
 }
 
 /// The word at byte `offset`: one of `words`, or cut from the bits of the selector and two words.

@@ -151,12 +151,11 @@ use Lowering::{Codecopy, Ins, None as Nothing, Swapped};
 use Status::{Full, Rejected, Restricted};
 
 const COPY: Status = Restricted("of calldata or memory, or of data of constant length from a constant place");
-const DATA: Status = Restricted("the length must be constant, at most 2,048 bytes");
 const SIZE: Status = Rejected("the size of memory is not part of the statement");
 const STORAGE: Status = Restricted(
     "the slot must be a number below 2^64, a hash of words that is used as nothing else, or a constant whose meaning is known",
 );
-const TRANSIENT: Status = Rejected("the circuit has no transient storage");
+const TRANSIENT: Status = Restricted("the slot must be constant");
 const CALL: Status = Rejected("the circuit runs one account");
 const ACCOUNT: Status = Rejected("accounts other than the executing one are not part of the statement");
 const HASH: Status = Restricted("the length must be constant, in whole words and at most 33");
@@ -202,7 +201,7 @@ const ROWS: &[Row] = &[
     row(0x32, Frontier, Ins(Ir::Origin), Full),
     row(0x33, Frontier, Ins(Ir::Caller), Full),
     row(0x34, Frontier, Ins(Ir::Callvalue), Full),
-    row(0x35, Frontier, Ins(Ir::Calldataload), Restricted("the offset must be constant")),
+    row(0x35, Frontier, Ins(Ir::Calldataload), Full),
     row(0x36, Frontier, Ins(Ir::Calldatasize), Full),
     row(0x37, Frontier, Ins(Ir::Calldatacopy), COPY),
     row(0x38, Frontier, Nothing, Full),
@@ -247,22 +246,22 @@ const ROWS: &[Row] = &[
     row(0x5d, Cancun, Ins(Ir::Tstore), TRANSIENT),
     row(0x5e, Cancun, Ins(Ir::Mcopy), COPY),
     row(0x5f, Shanghai, Nothing, Full),
-    row(0xa0, Frontier, Ins(Ir::Log), DATA),
-    row(0xa1, Frontier, Ins(Ir::Log), DATA),
-    row(0xa2, Frontier, Ins(Ir::Log), DATA),
-    row(0xa3, Frontier, Ins(Ir::Log), DATA),
-    row(0xa4, Frontier, Ins(Ir::Log), DATA),
+    row(0xa0, Frontier, Ins(Ir::Log), Full),
+    row(0xa1, Frontier, Ins(Ir::Log), Full),
+    row(0xa2, Frontier, Ins(Ir::Log), Full),
+    row(0xa3, Frontier, Ins(Ir::Log), Full),
+    row(0xa4, Frontier, Ins(Ir::Log), Full),
     row(0xe6, Amsterdam, Nothing, Full),
     row(0xe7, Amsterdam, Nothing, Full),
     row(0xe8, Amsterdam, Nothing, Full),
     row(0xf0, Frontier, Ins(Ir::EvmCreate), CALL),
     row(0xf1, Frontier, Ins(Ir::EvmCall), CALL),
     row(0xf2, Frontier, Ins(Ir::EvmCallcode), CALL),
-    row(0xf3, Frontier, Ins(Ir::Return), DATA),
+    row(0xf3, Frontier, Ins(Ir::Return), Full),
     row(0xf4, Homestead, Ins(Ir::EvmDelegatecall), CALL),
     row(0xf5, Petersburg, Ins(Ir::EvmCreate2), CALL),
     row(0xfa, Byzantium, Ins(Ir::EvmStaticcall), CALL),
-    row(0xfd, Byzantium, Ins(Ir::Revert), DATA),
+    row(0xfd, Byzantium, Ins(Ir::Revert), Full),
     row(0xfe, Frontier, Nothing, Full),
     row(0xff, Frontier, Ins(Ir::Selfdestruct), CALL),
 ];

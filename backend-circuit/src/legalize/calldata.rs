@@ -31,6 +31,7 @@ const LIMIT: u64 = 1 << 26;
 
 /// Runs the pass. Blocks that no proof may reach are added to `unprovable`.
 pub(super) fn lower(func: &mut Function, unprovable: &mut UnprovableBlocks) {
+    zeros_far_out(func);
     let is_computed = |func: &Function, inst| {
         let data: &zvm_ir::InstData = &func.insts[inst];
         data.opcode == Opcode::Calldataload && data.args.first().is_some_and(|&place| func.constant(place).is_none())
@@ -54,6 +55,20 @@ pub(super) fn lower(func: &mut Function, unprovable: &mut UnprovableBlocks) {
         }
     }
     func.map_uses(|value| renamed[value].unwrap_or(value));
+}
+
+/// No calldata are as long as half the address space: what is read there is zero. Copies from past the end read there.
+fn zeros_far_out(func: &mut Function) {
+    for block in func.layout.clone() {
+        for inst in func.blocks[block].insts.clone() {
+            let data = &func.insts[inst];
+            let place = data.args.first().and_then(|&place| func.constant(place));
+            if data.opcode == Opcode::Calldataload && place.is_some_and(|place| place >= Word::from(1u64 << 63)) {
+                let data = &mut func.insts[inst];
+                (data.opcode, data.imm, data.args) = (Opcode::Iconst, Imm::Word(Word::ZERO), Vec::new());
+            }
+        }
+    }
 }
 
 struct Read<'a, 'u> {

@@ -297,6 +297,15 @@ mod tests {
     }
 
     #[test]
+    fn constants_that_others_use_stay_where_they_are() {
+        main(
+            "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u1 = iszero v1\n brif v2, block1, block2\nblock2:\n v3: u1 = ult v0, \
+             v1\n brif v3, block1, block4\nblock1:\n v4: u3 = iconst 7\n jump block3\nblock3:\n v5: u256 = wadd v4, v1\n return_words 32, \
+             v5\nblock4:\n stop\n",
+        );
+    }
+
+    #[test]
     fn the_own_balance_is_an_input() {
         let text = |account: &str| format!("block0:\n {account}\n v1: u256 = balance v0\n return_words 32, v1\n");
         assert!(main(&text("v0: u160 = address")).unprovable.is_empty());

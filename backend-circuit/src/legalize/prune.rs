@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cranelift_entity::SecondaryMap;
+use cranelift_entity::packed_option::PackedOption;
 use zvm_ir::cfg::Cfg;
 use zvm_ir::{Block, Function, Inst, Opcode, Value, ValueDef};
 
@@ -62,6 +63,15 @@ pub(super) fn dead_values(func: &mut Function, halt: Option<Block>) {
 /// Gives each branch its own copy of a block that only names constants and jumps, so that regions do not meet there.
 /// Such a block is how compilers share one `revert(0, 0)` among all their checks.
 pub(super) fn split_shared_exits(func: &mut Function) {
+    // Constants that other blocks use stay where they dominate them.
+    let mut used_elsewhere: SecondaryMap<Inst, bool> = SecondaryMap::new();
+    let mut homes: SecondaryMap<Inst, PackedOption<Block>> = SecondaryMap::new();
+    func.insts_in_order().for_each(|(block, inst)| homes[inst] = block.into());
+    for (block, inst) in func.insts_in_order() {
+        for def in func.insts[inst].uses().filter_map(|value| func.def_inst(value)) {
+            used_elsewhere[def] |= homes[def] != block.into();
+        }
+    }
     let shared: Vec<Block> = func
         .layout
         .iter()
@@ -70,6 +80,7 @@ pub(super) fn split_shared_exits(func: &mut Function) {
             let insts = &func.blocks[block].insts;
             let constants = insts.len().saturating_sub(1);
             func.blocks[block].params.is_empty()
+                && !insts.iter().any(|&inst| used_elsewhere[inst])
                 && insts.iter().take(constants).all(|&inst| func.insts[inst].opcode == Opcode::Iconst)
                 && func.terminator(block).is_some_and(|inst| func.insts[inst].opcode == Opcode::Jump)
                 && func.targets(block).iter().all(|target| target.block != block)
