@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use zvm::state::World;
 use zvm::{Input, Program, State};
 use zvm_backend_circuit::field::to_u256;
@@ -14,46 +12,17 @@ use zvm_backend_circuit::replay::Prepared;
 use zvm_backend_circuit::state::storage::{Bls12, Bn254};
 use zvm_ir::{Env, Word};
 
+mod command;
+
+use command::{Folder, done, exit, run};
+
 /// `storage[keccak(j, keccak(k, 5)) + 1] = v` for the three words of calldata.
 const NESTED: &str = "0x6000356000526005602052604060002060203560005260205260406000206001016040359055005b";
 const ACCOUNT: &str = "0x1111111111111111111111111111111111111111";
 
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zvm")).env("NO_COLOR", "1").args(args).output().expect("zvm runs")
-}
-
-fn exit(output: &Output) -> i32 {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!errors.contains("panicked"), "{errors}");
-    output.status.code().expect("no signal")
-}
-
-fn done(args: &[&str]) -> Value {
-    let output = run(&[args, &["--json"]].concat());
-    assert_eq!(exit(&output), 0, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
 fn refused(args: &[&str]) -> (i32, Value) {
     let output = run(&[args, &["--json"]].concat());
     (exit(&output), serde_json::from_slice(&output.stdout).expect("JSON"))
-}
-
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        fs::write(self.path(name), content).expect("writable");
-        self.path(name)
-    }
 }
 
 fn word(value: u64) -> String {

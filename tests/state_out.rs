@@ -3,30 +3,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+mod command;
+
+use command::{Folder, done, exit, run};
 
 /// `storage[keccak(5, k)] = v` for the two words of calldata, a mapping as Vyper hashes it; reverts where v is zero.
 const PROGRAM: &str = "0x60203515601c576005600052600035602052602035604060002055005b60006000fd";
 const ACCOUNT: &str = "0x1111111111111111111111111111111111111111";
-
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zvm")).env("NO_COLOR", "1").args(args).output().expect("zvm runs")
-}
-
-fn exit(output: &Output) -> i32 {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!errors.contains("panicked"), "{errors}");
-    output.status.code().expect("no signal")
-}
-
-fn done(args: &[&str]) -> Value {
-    let output = run(&[args, &["--json"]].concat());
-    assert_eq!(exit(&output), 0, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
 
 /// Exit code, error code and message.
 fn refused(args: &[&str]) -> (i32, String, String) {
@@ -36,22 +22,7 @@ fn refused(args: &[&str]) -> (i32, String, String) {
     (exit(&output), text("code"), text("message") + &text("help"))
 }
 
-struct Folder(TempDir);
-
 impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        fs::write(self.path(name), content).expect("writable");
-        self.path(name)
-    }
-
     /// The account with balance and a slot of its own, in JSON and as a state file.
     fn state(&self) -> (String, String) {
         let state = json!({ACCOUNT: {"balance": "0x7", "nonce": 3, "code": PROGRAM, "storage": {"0x3": "0x64"}}});

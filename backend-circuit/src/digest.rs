@@ -246,6 +246,9 @@ impl<F: PrimeField> Hasher<F> {
 
     /// The first `count` blocks of calldata after the first one of all, each with the digest of what follows it.
     pub(crate) fn calldata_blocks(&self, data: &[u8], count: usize) -> Vec<([U256; BLOCK_WORDS], F)> {
+        if count == 0 {
+            return Vec::new();
+        }
         let words = words_of(data.get(4..).unwrap_or_default());
         let further = words.get(BLOCK_WORDS..).unwrap_or_default();
         let (near, far) = further.split_at(further.len().min(count * BLOCK_WORDS));

@@ -324,13 +324,12 @@ impl<F: PrimeField> Prepared<F> {
             put(of_accesses.get_mut(at.element..).unwrap_or_default(), &limbs(&consumed.value));
             put(ages.get_mut(at.age..).unwrap_or_default(), &[age(number, consumed.time)]);
         }
-        let reads = match program.system(region) {
-            Some(System::Open) => self.reads(to.call, from.block + 1),
-            None if program.is_entry(region) => self.reads(to.call, 0),
-            _ => [0; BLOCK_WORDS],
+        let opened = match program.system(region) {
+            Some(System::Open) => Some(from.block + 1),
+            _ => program.is_entry(region).then_some(0),
         };
-        if program.is_entry(region) || program.system(region) == Some(System::Open) {
-            put(others, &reads.map(F::from));
+        if let Some(block) = opened {
+            put(others, &self.reads(to.call, block).map(F::from));
         }
         let cells = self.execution.record.memory.get(from.cell..to.cell).unwrap_or_default();
         let before = from.cell.checked_sub(1).and_then(|last| self.execution.record.memory.get(last));

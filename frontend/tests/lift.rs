@@ -351,11 +351,11 @@ fn placeholders_must_be_filled() {
 
 #[test]
 fn the_proof_ring_lists_what_circuits_cannot_do() {
-    let report = check(&assemble("0 TLOAD 0 BALANCE 0 0 RETURN"), &LiftOptions::default());
+    let report = check(&assemble("0 EXTCODESIZE 0 BALANCE 0 0 RETURN"), &LiftOptions::default());
     assert!(report.l1_ring && !report.proof_ring);
     let problems: Vec<_> = report.problems.iter().map(|p| (p.ring, p.pc, p.opcode.as_str())).collect();
-    assert_eq!(problems, [(Ring::Proof, Some(1), "TLOAD"), (Ring::Proof, Some(3), "BALANCE")]);
-    for inside in ["1 0 MSTORE 32 0 RETURN", "0 SLOAD 0 0 LOG0 0 0 RETURN"] {
+    assert_eq!(problems, [(Ring::Proof, Some(1), "EXTCODESIZE"), (Ring::Proof, Some(3), "BALANCE")]);
+    for inside in ["1 0 MSTORE 32 0 RETURN", "0 TLOAD 0 0 RETURN", "0 SLOAD 0 0 LOG0 0 0 RETURN"] {
         assert!(check(&assemble(inside), &LiftOptions::default()).proof_ring, "{inside}");
     }
 }

@@ -4,7 +4,7 @@
 //! makes a `calldataload` from an unknown place one or two of those, and zero past the end.
 //!
 //! *Requires*: a verified function without calls, its blocks in reverse post-order. *Ensures*: a `calldataload` whose place is not constant has one
-//! that is 4 modulo 32, below the length of the calldata, and of at most [`PLACE_BITS`] bits.
+//! that is 4 modulo 32, below the length of the calldata, and of at most [`super::PLACE_BITS`] bits.
 //! *Preserves*: equality of `Outcome`, where no calldata are read at `2^26` or beyond.
 //!
 //! ```text
@@ -18,9 +18,8 @@ use zvm_ir::{Block, Function, Imm, Opcode, TrapCode, Type, Value, Word};
 
 use super::emit::Emit;
 use super::exits::{UnprovableBlocks, instruction};
-use super::memory::PLACE_BITS;
 use super::residues::Residues;
-use super::support::{Reason, Unprovable};
+use super::support::{Reason, Support, Unprovable, support_of};
 
 /// The bytes before the first word of the digest.
 const SELECTOR: u32 = 4;
@@ -32,10 +31,7 @@ const LIMIT: u64 = 1 << 26;
 /// Runs the pass. Blocks that no proof may reach are added to `unprovable`.
 pub(super) fn lower(func: &mut Function, unprovable: &mut UnprovableBlocks) {
     zeros_far_out(func);
-    let is_computed = |func: &Function, inst| {
-        let data: &zvm_ir::InstData = &func.insts[inst];
-        data.opcode == Opcode::Calldataload && data.args.first().is_some_and(|&place| func.constant(place).is_none())
-    };
+    let is_computed = |func: &Function, inst| support_of(func, &func.insts[inst]) == Support::Lookup;
     if !func.insts_in_order().any(|(_, inst)| is_computed(func, inst)) {
         return;
     }
@@ -133,15 +129,13 @@ impl Read<'_, '_> {
             self.unprovable.insert(far, exit);
             self.emit.block = near;
         }
-        debug_assert!(Type::PLACE.bits() == PLACE_BITS);
         self.emit.place(place)
     }
 
     /// The word at a place that is not 4 modulo 32, from the two words that it lies in.
     fn elsewhere(&mut self, place: Value, size: Value, residue: Option<u32>) -> Value {
         // The first word is cut from the selector and the word behind it.
-        let is_first_known = residue.is_some_and(|residue| residue > SELECTOR);
-        if is_first_known {
+        if residue.is_some_and(|residue| residue > SELECTOR) {
             return self.two(place, size, residue);
         }
         let [first, other, done] = self.emit.blocks();
@@ -164,18 +158,18 @@ impl Read<'_, '_> {
 
     /// The same for a place that is not below 4.
     fn two(&mut self, place: Value, size: Value, residue: Option<u32>) -> Value {
-        let offset = match residue {
-            Some(residue) => self.emit.constant(u64::from((residue + WORD - SELECTOR) % WORD)),
+        let (offset, bits) = match residue {
+            Some(residue) => {
+                let offset = u64::from((residue + WORD - SELECTOR) % WORD);
+                (self.emit.constant(offset), self.emit.constant(8 * offset))
+            }
             None => {
                 let four = self.emit.constant(u64::from(SELECTOR));
                 let behind = self.emit.op(Opcode::Sub, &[place, four]);
-                self.emit.residue(behind)
+                let offset = self.emit.residue(behind);
+                let eight = self.emit.constant(8u64);
+                (offset, self.emit.op(Opcode::Mul, &[offset, eight]))
             }
-        };
-        let eight = self.emit.constant(8u64);
-        let bits = match residue {
-            Some(residue) => self.emit.constant(u64::from(8 * ((residue + WORD - SELECTOR) % WORD))),
-            None => self.emit.op(Opcode::Mul, &[offset, eight]),
         };
         let start = self.emit.op(Opcode::Sub, &[place, offset]);
         let next = self.emit.beyond(start, WORD);

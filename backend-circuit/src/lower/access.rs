@@ -76,11 +76,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         let (&[place], Some(result)) = (data.args.as_slice(), data.result()) else {
             return Err(SynthesisError::Unsatisfiable.into());
         };
-        let (place, _) = self.word(cs, place)?;
-        if place.bound() > u32::from(PLACE_BITS) + 1 {
-            return Err(SynthesisError::Unsatisfiable.into());
-        }
-        let cell = Cell::calldata(memory_index(&self.state.get(Element::Call), &place.packed()));
+        let cell = Cell::calldata(self.index(cs, place)?);
         let is_idle = predicate.lc.value() == Some(F::ZERO);
         let value = self.feed.as_deref_mut().map(|feed| if is_idle { U256::ZERO } else { feed.lookup() });
         let read = Limbs::alloc(cs, "word", value)?;
@@ -108,11 +104,16 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
 
     /// The cell of the word at `place`, which legalisation has made a multiple of 32 below 2^28.
     fn memory_cell<CS: ConstraintSystem<F>>(&mut self, cs: &mut CS, place: Value) -> Result<Cell<F>, CircuitError> {
+        Ok(Cell::memory(self.index(cs, place)?))
+    }
+
+    /// The number of the cell at `place`, below 2^28, of the running call.
+    fn index<CS: ConstraintSystem<F>>(&mut self, cs: &mut CS, place: Value) -> Result<Lc<F>, CircuitError> {
         let (place, _) = self.word(cs, place)?;
         if place.bound() > u32::from(PLACE_BITS) + 1 {
             return Err(SynthesisError::Unsatisfiable.into());
         }
-        Ok(Cell::memory(memory_index(&self.state.get(Element::Call), &place.packed())))
+        Ok(memory_index(&self.state.get(Element::Call), &place.packed()))
     }
 
     /// What the next access consumes: nothing where it is not active.

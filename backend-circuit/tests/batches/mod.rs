@@ -141,6 +141,28 @@ block2:
 }
 ";
 
+/// Adds to a place of transient storage, which begins as zero, and returns what is there then.
+pub(crate) const TRANSIENT: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u4 = iconst 9
+    v3: u256 = tload v2
+    v4: u256 = wadd v1, v3
+    tstore v2, v4
+    v5: u256 = tload v2
+    v6: u1 = iconst 0
+    mstore v6, v5
+    v7: u6 = iconst 32
+    return v6, v7
+}
+";
+
+/// Accesses of each call of [`TRANSIENT`].
+pub(crate) const TRANSIENT_ACCESSES: usize = 5;
+
 fn program(text: &str) -> Program {
     Program::compile(&zvm_ir::parse(text).unwrap()).unwrap()
 }
@@ -229,4 +251,9 @@ pub(crate) fn lengths() -> Batch {
     calls.iter_mut().for_each(|call| call.calldata.extend((1..=210).map(|byte: u8| byte)));
     let program = Program::compile(&optimized(LENGTHS)).unwrap();
     (program, calls, Slots(BTreeMap::new()))
+}
+
+/// Two calls that each find the place zero.
+pub(crate) fn transient() -> Batch {
+    (program(TRANSIENT), vec![call(1, &[200]), call(2, &[30])], Slots(BTreeMap::new()))
 }

@@ -15,7 +15,7 @@ use zvm_backend_circuit::trace::record::{Item, Record};
 use zvm_ir::{Halt, Word};
 
 use super::Fr;
-use crate::batches::{Batch, Slots, cells, counter, lengths, memory, token};
+use crate::batches::{Batch, Slots, cells, counter, lengths, memory, token, transient, TRANSIENT_ACCESSES};
 
 /// What gives a lie away.
 #[derive(Debug, PartialEq, Eq)]
@@ -244,6 +244,37 @@ fn no_other_block_is_opened() {
     execution.calls = calls;
     let found = prove(&program, execution, &pre);
     assert!(matches!(found, Found::State(StateError::Sum)), "{found:?}");
+}
+
+/// Data that a loop notes: every block of what is logged, returned and reverted with is what it was, and so is the length.
+#[test]
+fn noted_data_are_what_they_are() {
+    let batch = lengths();
+    let outcome = Found::State(StateError::Outcome);
+    for at in [0, 127, 128, 231] {
+        assert_eq!(lie(&batch, |execution| execution.outcomes[0].data[at] ^= 1), outcome);
+        assert_eq!(lie(&batch, |execution| execution.outcomes[0].logs[at % 2].data[at * 199 / 231] ^= 1), outcome);
+    }
+    assert_eq!(lie(&batch, |execution| execution.outcomes[3].data[170] ^= 1), outcome);
+    assert_eq!(lie(&batch, |execution| _ = execution.outcomes[0].data.pop()), outcome);
+    assert_eq!(lie(&batch, |execution| execution.outcomes[0].logs[1].data.push(0)), outcome);
+}
+
+/// Transient storage is zero when a call begins, whatever the call before left, and then what was stored last.
+#[test]
+fn transient_storage_is_what_was_stored() {
+    let sum = Found::State(StateError::Sum);
+    let batch = transient();
+    // Each call loads, stores and loads again, and then writes and reads the word it returns.
+    let stored = |batch: &Batch| batch.0.execute_all(&batch.1, &batch.2).unwrap().record;
+    assert_eq!(*accessed(&mut stored(&batch), 0), Consumed { value: Word::ZERO, time: 0 });
+    assert_eq!(*accessed(&mut stored(&batch), 2), Consumed { value: Word::from(200), time: 2 });
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 0).value = Word::from(1)), sum);
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 2).value = Word::ZERO), sum);
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 2).time = 1), sum);
+    let second = TRANSIENT_ACCESSES;
+    assert_eq!(*accessed(&mut stored(&batch), second), Consumed { value: Word::ZERO, time: 0 });
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, second).value = Word::from(200)), sum);
 }
 
 /// Logs and data are those that were; a call that fails has no logs to add.

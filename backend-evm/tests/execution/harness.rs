@@ -120,6 +120,11 @@ pub(crate) fn execute(code: &[u8], fork: Fork, calldata: &[u8]) -> Option<(Outco
     Some((outcome, gas))
 }
 
+/// A module in text.
+pub(crate) fn parse(text: &str) -> Module {
+    zvm_ir::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
 /// What the reference interpreter says, transient storage left out.
 pub(crate) fn interpret(module: &Module, calldata: &[u8]) -> Outcome {
     let env = env();

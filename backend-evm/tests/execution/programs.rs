@@ -1,11 +1,7 @@
 //! `interp(m) = revm(lower(m))` on hand-written programs: control flow, calls, memory, data.
 
-use crate::harness::{Random, agree, all_options, corner_words, words};
+use crate::harness::{Random, agree, all_options, corner_words, parse, words};
 use zvm_ir::{Module, Word};
-
-fn parse(text: &str) -> Module {
-    zvm_ir::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
-}
 
 fn inputs(count: usize) -> Vec<Vec<u8>> {
     let mut random = Random(0x1234_5678_9abc_def1);

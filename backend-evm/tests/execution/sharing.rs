@@ -4,11 +4,7 @@
 use zvm_backend_evm::{Fork, Lowered, Optimize, Options, check, opcodes};
 use zvm_ir::{Halt, Module, Word};
 
-use crate::harness::{Random, agree, all_options, execute, interpret, lowered, words};
-
-fn parse(text: &str) -> Module {
-    zvm_ir::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
-}
+use crate::harness::{Random, agree, all_options, execute, interpret, lowered, parse, words};
 
 fn options(optimize: Optimize) -> Options {
     Options { optimize, ..Options::default() }
