@@ -6,6 +6,6 @@ fn the_page_is_up_to_date() {
     let page = std::fs::read_to_string(path).expect("docs/circuit-costs.md exists");
     assert!(
         page == zvm_backend_circuit::reference::markdown().expect("every line is measured"),
-        "docs/circuit-costs.md is stale: run `cargo run -p zvm-backend-circuit --example reference > docs/circuit-costs.md`"
+        "docs/circuit-costs.md is stale: run `cargo run -p zvm-backend-circuit --example circuit_costs > docs/circuit-costs.md`"
     );
 }

@@ -294,7 +294,7 @@ pub fn subset_markdown() -> String {
     let mut text = String::from(
         "# The subset\n\n\
          This page is generated from the table of opcodes (`frontend/src/subset.rs`) by \
-         `cargo run -p zvm-frontend --example reference > docs/subset.md`; a test keeps it up to date.\n\n\
+         `cargo run -p zvm-frontend --example subset > docs/subset.md`; a test keeps it up to date.\n\n\
          **L1 ring**: lifted, interpreted and re-emitted as EVM bytecode. **Proof ring**: proved in a circuit. The proof \
          ring is drawn by path: an execution that does not reach a rejected instruction can be proved, whatever else the \
          contract contains. A byte without a row, or with one that its fork does not have yet, is an exceptional halt, as \

@@ -6,6 +6,6 @@ fn the_page_is_up_to_date() {
     let page = std::fs::read_to_string(path).expect("docs/subset.md exists");
     assert!(
         page == zvm_frontend::subset_markdown(),
-        "docs/subset.md is stale: run `cargo run -p zvm-frontend --example reference > docs/subset.md`"
+        "docs/subset.md is stale: run `cargo run -p zvm-frontend --example subset > docs/subset.md`"
     );
 }

@@ -8,7 +8,7 @@ const HEAD: &str = "\
 # The instructions of the ZVM IR
 
 This page is generated from the instruction table (`ir/src/opcode.rs`) by
-`cargo run -p zvm-ir --example reference > docs/ir.md`; a test keeps it up to date.
+`cargo run -p zvm-ir --example ir > docs/ir.md`; a test keeps it up to date.
 
 A type `uN` is an integer below 2^N, 1 ≤ N ≤ 256. Operands may have any width and are read as unsigned integers; a
 condition is a `u1`. The width of a result follows from the widths of the operands by the rule in the third column, A, B

@@ -6,6 +6,6 @@ fn the_page_is_up_to_date() {
     let page = std::fs::read_to_string(path).expect("docs/ir.md exists");
     assert!(
         page == zvm_ir::reference::markdown(),
-        "docs/ir.md is stale: run `cargo run -p zvm-ir --example reference > docs/ir.md`"
+        "docs/ir.md is stale: run `cargo run -p zvm-ir --example ir > docs/ir.md`"
     );
 }
