@@ -41,8 +41,8 @@ use zvm_backend_circuit::planner::{self, Limits};
 use zvm_backend_circuit::profile::{self, Part};
 use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_circuit::replay::Prepared;
+use zvm_backend_circuit::trace::AGES;
 use zvm_backend_circuit::trace::record::Item;
-use zvm_backend_circuit::trace::{ACCESS_ELEMENTS, AGES};
 use zvm_backend_circuit::usage;
 use zvm_ir::{Env, Halt, Word};
 
@@ -281,7 +281,16 @@ impl Token {
 
 /// Rows of accesses to memory, by what they are for.
 fn accesses(what: &str, circuit: &CircuitProgram, execution: &Execution, bar: f64) -> Result<(), Error> {
-    let accesses = execution.record.items.iter().filter(|item| matches!(item, Item::Access(..))).count() as u64;
+    let limbs: Vec<u64> = execution
+        .record
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Access(at, ..) => Some(at.limbs as u64),
+            Item::Undo(..) | Item::Lookup(..) => None,
+        })
+        .collect();
+    let accesses = limbs.len() as u64;
     let mut own = 0;
     for region in profile::by_region(circuit, &execution.trace)? {
         for (part, rows) in &region.parts {
@@ -290,7 +299,7 @@ fn accesses(what: &str, circuit: &CircuitProgram, execution: &Execution, bar: f6
             }
         }
     }
-    let elements = accesses * ACCESS_ELEMENTS as u64 + accesses.div_ceil(AGES as u64);
+    let elements = limbs.iter().sum::<u64>() + accesses.div_ceil(AGES as u64);
     let advice = (elements * ADVICE_ROWS).div_ceil(ADVICE_BLOCK as u64);
     line(what, accesses, own + advice, bar);
     let cells: BTreeSet<u64> = execution.record.memory.iter().map(|(cell, _)| *cell).collect();

@@ -253,6 +253,12 @@ pub enum Error {
         /// The file.
         path: String,
     },
+    /// The functions of a program are not known.
+    #[error("{path}: no interface (ABI) that lists functions")]
+    NoInterface {
+        /// The file.
+        path: String,
+    },
     /// A constructor did not return.
     #[error("the constructor {}", failure(*halt, data))]
     ConstructorFailed {
@@ -419,6 +425,7 @@ impl Error {
             Self::TwoCalls { .. } => "ZV0807",
             Self::NoStep { .. } => "ZV0809",
             Self::NoCreation { .. } => "ZV0715",
+            Self::NoInterface { .. } => "ZV0718",
             Self::Emitted(_) => "ZV0506",
             Self::Creation(_) => "ZV0507",
             Self::ConstructorFailed { .. } => "ZV0911",
@@ -494,6 +501,7 @@ impl Error {
             | Self::TwoCalls { .. }
             | Self::NoStep { .. }
             | Self::NoCreation { .. }
+            | Self::NoInterface { .. }
             | Self::EnvRange { .. }
             | Self::Precompile(_)
             | Self::Revm(_) => Exit::Usage,
@@ -542,6 +550,7 @@ impl Error {
             Self::NoCall { .. } => "for example `--calldata 0x…`, or `--sig 'transfer(address,uint256)' 0x… 1000`",
             Self::TwoCalls { .. } => "give one of them",
             Self::NoCreation { .. } => "give a compiler's output that has it, or `--creation 0x…`",
+            Self::NoInterface { .. } => "give a compiler's JSON output, with the ABI selected",
             Self::ConstructorFailed { .. } => "its arguments follow INPUT; `--value` and `--caller` say who pays what",
             Self::OutOfGas { .. } => {
                 "the program may not halt on this input, or uses a memory offset that no execution can pay for"

@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod call;
+pub mod coverage;
 pub mod creation;
 pub mod disassembly;
 pub mod error;

@@ -81,6 +81,11 @@ impl Program {
         }
     }
 
+    /// A program that is only a module.
+    pub(crate) const fn of_module(module: Module) -> Self {
+        Self { contract: None, module, lifted: None, compiled: None }
+    }
+
     /// The file that a compiled program was read from.
     pub fn compiled(&self) -> Option<&ProgramFile> {
         self.compiled.as_ref()
@@ -148,7 +153,7 @@ pub fn check_contract(contract: &Contract) -> Result<Report, Error> {
     let Ok(Lifted { module, mut report, .. }) = lift(&contract.runtime, &options) else {
         return Ok(zvm_frontend::check(&contract.runtime, &options));
     };
-    let program = Program { contract: None, module, lifted: None, compiled: None };
+    let program = Program::of_module(module);
     let names = Names::of(&program.module, contract.abi.as_ref());
     let unprovable = program.circuit()?.unprovable();
     report.problems.retain(|problem| problem.ring != Ring::Proof);

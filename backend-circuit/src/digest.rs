@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
-use typenum::{U3, U8, U11, U24};
+use typenum::{U3, U8, U11, U36};
 use zvm_ir::env::address_word;
 use zvm_ir::{Address, Env, Halt, Log, Opcode, Outcome, Word as U256};
 
@@ -57,9 +57,9 @@ const LOG_ELEMENTS: usize = 9;
 /// The elements of that block.
 const EFFECT_BLOCK: usize = 2 + LOG_ELEMENTS;
 /// The field elements of advice that are hashed at once, besides the hash so far.
-pub const ADVICE_BLOCK: usize = 23;
+pub const ADVICE_BLOCK: usize = 35;
 /// The rows of that hash.
-pub const ADVICE_ROWS: u64 = 777;
+pub const ADVICE_ROWS: u64 = 1068;
 
 /// What a block of eight is part of; its tag separates it from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub struct Hasher<F: PrimeField> {
     blocks: Vec<Hash<F, U8>>,
     keys: Vec<Hash<F, U3>>,
     effects: Vec<Hash<F, U11>>,
-    advice: Hash<F, U24>,
+    advice: Hash<F, U36>,
 }
 
 impl<F: PrimeField> Default for Hasher<F> {
@@ -190,7 +190,7 @@ impl<F: PrimeField> Hasher<F> {
         })
     }
 
-    /// As [`Hasher::advice`], in the circuit: 777 rows a block and one for each element that is not a variable.
+    /// As [`Hasher::advice`], in the circuit: 1,068 rows a block and one for each element that is not a variable.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.

@@ -13,6 +13,7 @@ use crate::error::CircuitError;
 use crate::program::Program;
 use crate::region::Region;
 use crate::system::System;
+use crate::trace::TIME_BITS;
 use crate::trace::record::{Record, Recorder};
 
 /// What a proof is about, the prover's input: the program's calldata and environment.
@@ -239,8 +240,8 @@ pub fn execute(
         }
     }
     let record = recorder.finish();
-    if record.time > u64::from(u32::MAX) {
-        return Err(CircuitError::Batch("it accesses the state more than 2^32 times"));
+    if record.time >> TIME_BITS != 0 {
+        return Err(CircuitError::Batch("it accesses the state more than 2^30 times"));
     }
     Ok(Execution { calls: ran, outcomes, trace, record })
 }

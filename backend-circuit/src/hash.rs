@@ -3,7 +3,7 @@
 //! The permutation is `neptune`'s, of 128 bits of security. Its width is one more than the number of elements; the extra element
 //! starts as a domain tag, so that hashes with different tags, or of different numbers of elements, are unrelated functions.
 //!
-//! Rows of one hash: 264 for 3 elements, 387 for 8, 460 for 11, 777 for 24, and one for each element that is neither a
+//! Rows of one hash: 264 for 3 elements, 387 for 8, 460 for 11, 1,068 for 36, and one for each element that is neither a
 //! variable nor a constant.
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};

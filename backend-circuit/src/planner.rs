@@ -130,7 +130,9 @@ impl Limits {
         let fits = model.rows_in(self.memory_bytes.unwrap_or(MEMORY_BYTES));
         match self.memory_bytes {
             Some(allowed) if fits < least => Err(CircuitError::Memory { needed: model.memory(least), allowed }),
-            _ => Ok(fits.clamp(least, MAX_STEP_ROWS)),
+            // Small regions have to fit more than once, or each of their runs takes a step of its own.
+            None => Ok(fits.max(least + least / 16).min(MAX_STEP_ROWS)),
+            _ => Ok(fits.min(MAX_STEP_ROWS)),
         }
     }
 }

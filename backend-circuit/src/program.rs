@@ -63,12 +63,19 @@ pub(crate) struct Advice {
 }
 
 /// Where in the advice of its region the choices of an access or a lookup stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdviceAt {
     /// Its limbs among the elements.
     pub element: usize,
+    /// How many limbs those are.
+    pub limbs: usize,
     /// Its age among the ages, for an access.
     pub age: usize,
+}
+
+impl AdviceAt {
+    /// Where the choices of the only access of a slot stand.
+    pub(crate) const ONLY: Self = Self { element: 0, limbs: ACCESS_ELEMENTS, age: 0 };
 }
 
 /// How much the prover chooses in a slot.
@@ -92,8 +99,9 @@ impl Advice {
             for &inst in data.blocks.iter().flat_map(|&block| &legalized.func.blocks[block].insts) {
                 let support = support_of(&legalized.func, &legalized.func.insts[inst]);
                 if matches!(support, Support::Access | Support::Lookup) {
-                    advice.accesses.insert(inst, AdviceAt { element: width.limbs, age: width.ages });
-                    width.limbs += ACCESS_ELEMENTS;
+                    let limbs = legalized.limbs_found(inst);
+                    advice.accesses.insert(inst, AdviceAt { element: width.limbs, limbs, age: width.ages });
+                    width.limbs += limbs;
                     width.ages += usize::from(support == Support::Access);
                 }
             }

@@ -32,7 +32,7 @@ pub const ENTRY: u64 = 1;
 
 /// A branch target becomes a region of its own when what it dominates costs more rows than this (four times that inside
 /// a loop, where every region of the body is in the plan anyway).
-const BRANCH_ROWS: u64 = 512;
+const BRANCH_ROWS: u64 = 384;
 /// A block of more rows than this is a region of its own: a hash, in the main.
 const ALONE_ROWS: u64 = 1 << 16;
 /// An exit that costs no more rows than this does not count as an alternative worth leaving out of a plan.

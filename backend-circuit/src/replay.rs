@@ -314,14 +314,14 @@ impl<F: PrimeField> Prepared<F> {
                 Item::Undo(undo, number) => {
                     let [low, high] = limbs(&undo.before);
                     put(others, &[low, high, self.key(&undo.slot)]);
-                    (AdviceAt::default(), &undo.now, *number)
+                    (AdviceAt::ONLY, &undo.now, *number)
                 }
                 Item::Lookup(element, word) => {
                     put(of_accesses.get_mut(*element..).unwrap_or_default(), &limbs(word));
                     continue;
                 }
             };
-            put(of_accesses.get_mut(at.element..).unwrap_or_default(), &limbs(&consumed.value));
+            put(of_accesses.get_mut(at.element..at.element + at.limbs).unwrap_or_default(), &limbs(&consumed.value));
             put(ages.get_mut(at.age..).unwrap_or_default(), &[age(number, consumed.time)]);
         }
         let opened = match program.system(region) {

@@ -276,6 +276,6 @@ pub enum StateError {
     #[error("the proof reads values that were not written")]
     Sum,
     /// The time.
-    #[error("the proof accesses the state more than 2^32 times")]
+    #[error("the proof accesses the state more than 2^30 times")]
     Time,
 }

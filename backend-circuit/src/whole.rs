@@ -9,7 +9,7 @@
 //! | `slot i` | [`crate::step::slots`] | |
 //! | `last …` | `z_i = …` | the state after the last slot is that of the statement ([`Elements::last_state`]) |
 //!
-//! *Soundness:* that of the slots; the first and last state are what a verifier of a folded proof compares natively, here as rows. Time stays below 2^32 because a circuit has fewer rows. The challenges come from a hash of the advice that the last
+//! *Soundness:* that of the slots; the first and last state are what a verifier of a folded proof compares natively, here as rows. Time stays below 2^30 because a circuit has fewer rows. The challenges come from a hash of the advice that the last
 //! state must end with, so whoever looks for challenges that suit a lie has to hash other advice for each try.
 //! *Completeness:* the plan runs the execution in one step.
 

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod calldata;
+mod cells;
 mod data;
 mod emit;
 mod exits;
@@ -22,8 +23,8 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cranelift_entity::{EntityRef, SecondaryMap};
-use zvm_ir::{Block, Function, Imm, Module, Opcode, Type, Value, Word};
+use cranelift_entity::{EntityRef, EntitySet, SecondaryMap};
+use zvm_ir::{Block, Function, Imm, Inst, Module, Opcode, Type, Value, Word};
 
 pub use inline::SHARED_ROWS;
 pub use memory::PLACE_BITS;
@@ -36,6 +37,7 @@ use crate::error::CircuitError;
 use crate::gadgets::limb_count;
 use crate::lower::Features;
 use crate::registers::{Source, source};
+use crate::trace::ACCESS_ELEMENTS;
 
 /// Calldata words beyond this many bytes are not opened.
 pub const MAX_CALLDATA: u32 = 8192;
@@ -61,6 +63,8 @@ pub struct Legalized {
     pub places: Places,
     /// The slots of transient storage that the function uses, in order.
     transient: Vec<Word>,
+    /// The loads and stores whose cells hold values below 2^128.
+    narrow: EntitySet<Inst>,
 }
 
 impl Legalized {
@@ -75,6 +79,11 @@ impl Legalized {
     pub(crate) fn transient_place(&self, slot: Value) -> Option<u64> {
         let number = self.transient.binary_search(&self.func.constant(slot)?).ok()?;
         Some((3 << (PLACE_BITS - 1)) + 32 * number as u64)
+    }
+
+    /// How many field elements say what a load or a store finds in its cell: one for each limb that is not known to be zero.
+    pub(crate) fn limbs_found(&self, inst: Inst) -> usize {
+        if self.narrow.contains(inst) { 1 } else { ACCESS_ELEMENTS }
     }
 
     /// What the function does besides computing.
@@ -186,6 +195,7 @@ fn renumber(func: &Function, halt: Option<Block>, unprovable: &BTreeMap<Block, U
     let transient: BTreeSet<Word> = slots.collect();
     Legalized {
         transient: transient.into_iter().collect(),
+        narrow: cells::narrow(&func),
         places: Places::new(&func),
         func,
         halt: halt.and_then(|block| numbers[block]),

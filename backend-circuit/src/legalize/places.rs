@@ -3,8 +3,8 @@
 //! A storage instruction's address is one of three things: a *carried* place (a hash of words that is used as nothing else, or such
 //! a hash with an offset), a constant, or a number. Carried places are field elements in the circuit ([`crate::place`]). A number
 //! has to be below 2^64. A constant of 2^64 or more has to be one whose meaning is known: the hash of words that stand in the
-//! program, or of a well-known name. Any other could be the hash that a mapping of the program makes of some key, and would then be
-//! one slot with two keys.
+//! program, or of a well-known name; or one that no hash lies near ([`is_far_from_hashes`]). Any other could be the hash that a mapping of
+//! the program makes of some key, and would then be one slot with two keys.
 //!
 //! For the same reason all hashes of two words of a program have their place at the same position: the last, as Solidity
 //! orders them, or the first, as Vyper does.
@@ -169,7 +169,8 @@ impl Places {
             return None;
         }
         if let Some(slot) = large(func, value) {
-            return (!self.known.is_known(&slot) && !is_named(&slot)).then_some(Reason::ConstantSlot);
+            let is_own = self.known.is_known(&slot) || is_named(&slot) || is_far_from_hashes(&slot);
+            return (!is_own).then_some(Reason::ConstantSlot);
         }
         let hash = func.def_inst(value).map(|inst| func.insts[inst].opcode);
         matches!(hash, Some(Opcode::KeccakWords | Opcode::Keccak256)).then_some(Reason::Place)
@@ -292,6 +293,12 @@ pub fn preimages(own: &BTreeSet<Word>, wanted: &[Word], pairs: Position) -> Prei
         }
     }
     found
+}
+
+/// Whether a slot is below 2^128, or as near to 2^256: to find a hash there is as much work as to find two words with the same hash.
+pub fn is_far_from_hashes(slot: &Word) -> bool {
+    let half = 128;
+    slot.bit_len() <= half || (!*slot).bit_len() <= half
 }
 
 /// Whether a slot is one of a well-known name.

@@ -20,7 +20,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         predicate: &Predicate<F>,
     ) -> Result<(), CircuitError> {
         let data = &self.program.legalized.func.insts[inst];
-        let (cell, written) = match (data.opcode, data.args.as_slice()) {
+        let (mut cell, written) = match (data.opcode, data.args.as_slice()) {
             (Opcode::Sload, &[slot]) => (self.slot_cell(cs, slot, predicate)?, None),
             (Opcode::Sstore, &[slot, value]) => (self.slot_cell(cs, slot, predicate)?, Some(value)),
             (Opcode::Mload, &[place]) => (self.memory_cell(cs, place)?, None),
@@ -29,6 +29,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
             (Opcode::Tstore, &[slot, value]) => (self.transient_cell(slot)?, Some(value)),
             _ => return Err(SynthesisError::Unsatisfiable.into()),
         };
+        cell.is_narrow = self.program.legalized.limbs_found(inst) == 1;
         let written = match written {
             None => None,
             Some(value) => {
@@ -65,7 +66,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
     }
 
     /// `calldataload` at a computed place, which legalisation has made 4 modulo 32 and below the length of the calldata: one of the words that
-    /// are opened ([`crate::trace::slots`]). Rows: 3, and its share of the hash of the advice, 68.
+    /// are opened ([`crate::trace::slots`]). Rows: 3, and its share of the hash of the advice, 61.
     pub(super) fn lookup<CS: ConstraintSystem<F>>(
         &mut self,
         cs: &mut CS,

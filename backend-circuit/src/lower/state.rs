@@ -18,7 +18,7 @@
 //! | `gamma`, `alpha` | the challenges of the trace argument | the challenges | the same |
 //! | `sum` | the running sum of the trace argument | 0 | 0 |
 //! | `advice` | the running hash of what the prover chose | 0 | the one the challenges come from |
-//! | `time` | accesses so far, plus one | 1 | below 2^32 |
+//! | `time` | accesses so far, plus one | 1 | below 2^30 |
 //! | `call` | the number of the running call | 0 | – |
 //! | `unread` | the digest of the running call's calldata after what was opened | 0 | – |
 //! | `opened` | the place of the calldata that is opened next | 0 | – |

@@ -35,6 +35,19 @@ impl<F: PrimeField> Limbs<F> {
             high: Lc::alloc(cs, || format!("{name} high"), limb(1))?,
         })
     }
+
+    /// As [`Limbs::alloc`], of a value below 2^128: its high limb is zero.
+    ///
+    /// # Errors
+    /// `AssignmentMissing` when the constraint system wants a value that is not known.
+    pub fn alloc_low<CS: ConstraintSystem<F>>(
+        cs: &mut CS,
+        name: &str,
+        value: Option<U256>,
+    ) -> Result<Self, SynthesisError> {
+        let low = value.and_then(|value| native_limbs::<F>(256, &value).first().copied());
+        Ok(Self { low: Lc::alloc(cs, || format!("{name} low"), low)?, high: Lc::zero() })
+    }
 }
 
 /// What an access is about.
@@ -46,27 +59,29 @@ pub struct Cell<F: PrimeField> {
     pub index: Lc<F>,
     /// The key of the cell among those with its index.
     pub key: KeyTerm<F>,
+    /// Whether it is known to hold values below 2^128 only.
+    pub is_narrow: bool,
 }
 
 impl<F: PrimeField> Cell<F> {
     /// The slot of persistent storage with this key.
     pub fn slot(key: KeyTerm<F>) -> Self {
-        Self { space: Space::Storage, index: Lc::zero(), key }
+        Self { space: Space::Storage, index: Lc::zero(), key, is_narrow: false }
     }
 
     /// What the running call has overwritten in the slot with this key.
     pub fn journal(state: &State<F>, key: KeyTerm<F>) -> Self {
-        Self { space: Space::Journal, index: state.get(Element::Call), key }
+        Self { space: Space::Journal, index: state.get(Element::Call), key, is_narrow: false }
     }
 
     /// The word of the calldata with this number: see [`super::memory_index`].
     pub fn calldata(index: Lc<F>) -> Self {
-        Self { space: Space::Calldata, index, key: KeyTerm(Lc::zero()) }
+        Self { space: Space::Calldata, index, key: KeyTerm(Lc::zero()), is_narrow: false }
     }
 
     /// The word of memory with this number: see [`super::memory_index`].
     pub fn memory(index: Lc<F>) -> Self {
-        Self { space: Space::Memory, index, key: KeyTerm(Lc::zero()) }
+        Self { space: Space::Memory, index, key: KeyTerm(Lc::zero()), is_narrow: false }
     }
 }
 
@@ -149,8 +164,8 @@ pub struct Consumed {
 /// One access: consumes what the cell holds and leaves `write`, or the same value. Gives the value that it held, and says in
 /// `chosen` what the prover chose. The state's sum and time move on if `active`.
 ///
-/// Rows: 32 for the age, 3 for a read and 5 for a write that is not of the same value, one more with a key; and its share of the hash
-/// of the advice, 70.
+/// Rows: 30 for the age, 3 for a read and 5 for a write that is not of the same value, one more with a key; and its share of the hash
+/// of the advice, 65; in a narrow cell one less, and 34 of the hash.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -163,7 +178,8 @@ pub fn access<F: PrimeField, CS: ConstraintSystem<F>>(
     consumed: Option<Consumed>,
     chosen: &mut Chosen<Lc<F>>,
 ) -> Result<(Limbs<F>, Lc<F>), SynthesisError> {
-    let old = Limbs::alloc(cs, "old", consumed.map(|consumed| consumed.value))?;
+    let found = consumed.map(|consumed| consumed.value);
+    let old = if cell.is_narrow { Limbs::alloc_low(cs, "old", found)? } else { Limbs::alloc(cs, "old", found)? };
     let now = state.get(Element::Time);
     let then = consumed.zip(active.value()).and_then(|(consumed, active)| {
         if active == F::ZERO { now.value().map(|now| now - F::ONE) } else { Some(F::from(u64::from(consumed.time))) }
@@ -181,7 +197,10 @@ pub fn access<F: PrimeField, CS: ConstraintSystem<F>>(
     let left = Content::new(cell, &new_term).term(cs, "new", state, &now, active)?;
     state.add(Element::Sum, &left.minus(&consumed));
     state.add(Element::Time, active);
-    chosen.elements.extend([old.low.clone(), old.high.clone()]);
+    chosen.elements.push(old.low.clone());
+    if !cell.is_narrow {
+        chosen.elements.push(old.high.clone());
+    }
     chosen.ages.push(age.plus(&active.times(two_pow(TIME_BITS))));
     Ok((old, old_term))
 }

@@ -12,16 +12,16 @@
 //!
 //! | name | equation | meaning |
 //! |---|---|---|
-//! | `α low`, `α high`, `α key` | `α · x = y` | parts of the fingerprint `t + 2^32 · space + 2^35 · index + α_l · low + α_h · high + α_k · key` |
+//! | `α low`, `α high`, `α key` | `α · x = y` | parts of the fingerprint `t + 2^30 · space + 2^33 · index + α_l · low + α_h · high + α_k · key` |
 //! | `old`, `new` | `inverse · (γ + fingerprint) = active` | what an access adds to the sum: nothing unless it is active |
 //! | `age` | bits of `time − old time − 1` | what is consumed is older |
 //!
 //! *Soundness.* The parts of a fingerprint's first element have disjoint ranges, so tuples that differ have fingerprints that
 //! differ as polynomials in the `α`s; by Schwartz–Zippel the sum of unequal multisets is zero for less than `2^40` of the `2^253`
-//! challenges. Times are below 2^32 because the verifier checks the last one. An access is active if its block runs; whether it is
-//! stands in the advice, so nothing is left to choose once the challenges are known: that matters, for a prover with 2^32 ways to go on in
+//! challenges. Times are below 2^30 because the verifier checks the last one. An access is active if its block runs; whether it is
+//! stands in the advice, so nothing is left to choose once the challenges are known: that matters, for a prover with 2^30 ways to go on in
 //! each of some hundred accesses would find a sum that is zero by a generalised birthday attack. Values that are read have limbs in
-//! range because values that are written have.
+//! range because values that are written have; where a cell is known to hold values below 2^128 only, what is consumed has a zero for its high limb.
 //! *Completeness.* An inactive access has zeros for advice and inverses. That `γ` hits the negative of a fingerprint happens with
 //! probability below `2^−200`; such a proof cannot be made.
 //!
@@ -44,7 +44,7 @@ use crate::field::two_pow;
 use crate::gadgets::Lc;
 
 /// Times, and the numbers of journal entries, are below `2^TIME_BITS`.
-pub const TIME_BITS: u32 = 32;
+pub const TIME_BITS: u32 = 30;
 
 /// What a tuple is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn challenges_in_circuit<F: PrimeField, CS: ConstraintSystem<F>>(
     Ok(Challenges { gamma: challenge(1)?, low: challenge(2)?, high: challenge(3)?, key: challenge(4)? })
 }
 
-/// `2^32 · space`.
+/// `2^30 · space`.
 fn space_term<F: PrimeField>(space: Space) -> F {
     F::from(space as u64) * two_pow::<F>(TIME_BITS)
 }
@@ -172,7 +172,7 @@ impl<F: PrimeField> Chosen<Lc<F>> {
     }
 }
 
-/// `active · 2^32 + age`, where the age of what an access consumes is how many accesses came after the one that left it: below 2^32.
+/// `active · 2^30 + age`, where the age of what an access consumes is how many accesses came after the one that left it: below 2^30.
 /// This is that of access number `number`, counted from 0, which consumes what was left at `time`.
 pub fn age<F: PrimeField>(number: u64, time: u32) -> F {
     F::from(number) - F::from(u64::from(time)) + two_pow::<F>(TIME_BITS)
@@ -182,5 +182,5 @@ pub fn age<F: PrimeField>(number: u64, time: u32) -> F {
 pub const AGE_BITS: u32 = TIME_BITS + 1;
 /// How many of them an element holds.
 pub const AGES: usize = (crate::field::CAPACITY / AGE_BITS) as usize;
-/// How many elements an access chooses: the limbs of what it consumes.
+/// How many elements an access chooses at most: the limbs of what it consumes.
 pub const ACCESS_ELEMENTS: usize = 2;

@@ -197,7 +197,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn push(&mut self, inst: Inst, consumed: Consumed) {
-        let at = self.program.advice.access(inst).unwrap_or_default();
+        let at = self.program.advice.access(inst).unwrap_or(AdviceAt::ONLY);
         // The access has been counted, from 1 on.
         self.record.items.push(Item::Access(at, consumed, self.record.time - 2));
         self.end_item();

@@ -163,6 +163,35 @@ block0:
 /// Accesses of each call of [`TRANSIENT`].
 pub(crate) const TRANSIENT_ACCESSES: usize = 5;
 
+/// Stores values below 2^64 in memory, some more than once, and returns one of them.
+pub(crate) const NARROW: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u6 = iconst 36
+    v3: u256 = calldataload v2
+    v4: u64 = trunc v1
+    v5: u256 = zext v4
+    v6: u6 = iconst 32
+    v7: u8 = trunc v3
+    v8: u3 = trunc v7
+    v9: u9 = mul v8, v6
+    v10: u1 = iconst 0
+    mstore v10, v5
+    mstore v9, v5
+    v11: u256 = mload v10
+    v12: u256 = mload v6
+    v13: u256 = or v11, v12
+    mstore v6, v13
+    return v6, v6
+}
+";
+
+/// Accesses of each call of [`NARROW`], with that of the word that it returns.
+pub(crate) const NARROW_ACCESSES: usize = 6;
+
 fn program(text: &str) -> Program {
     Program::compile(&zvm_ir::parse(text).unwrap()).unwrap()
 }
@@ -251,6 +280,11 @@ pub(crate) fn lengths() -> Batch {
     calls.iter_mut().for_each(|call| call.calldata.extend((1..=210).map(|byte: u8| byte)));
     let program = Program::compile(&optimized(LENGTHS)).unwrap();
     (program, calls, Slots(BTreeMap::new()))
+}
+
+/// Two calls that store in one cell, and in two.
+pub(crate) fn narrow() -> Batch {
+    (program(NARROW), vec![call(1, &[200, 1]), call(2, &[30, 2])], Slots(BTreeMap::new()))
 }
 
 /// Two calls that each find the place zero.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::batches::{cells, counter, lengths, memory, token};
+use crate::batches::{cells, counter, lengths, memory, narrow, token};
 use crate::random::Generator;
 use bellpepper_core::ConstraintSystem;
 use cranelift_entity::EntityRef;
@@ -129,7 +129,7 @@ fn every_value_of_a_slot_is_forced() {
 fn every_value_of_a_slot_with_a_state_is_forced() {
     let mut found = Perturbed::default();
     let mut kinds = BTreeSet::new();
-    for (program, calls, pre) in [counter(), token(), cells(), memory(), lengths()] {
+    for (program, calls, pre) in [counter(), token(), cells(), memory(), narrow(), lengths()] {
         let prepared = cut(&program, program.prepare(&calls, &pre).unwrap());
         let mut seen = vec![0; program.slot_kinds()];
         perturb(&program, &prepared, &mut found, |_, region| {
@@ -186,7 +186,7 @@ fn but_advice(program: &Program, mut z: Vec<Fr>) -> Vec<Fr> {
 /// The same of programs with a state, whose slots may idle anywhere in an execution; only the hash of the advice moves on.
 #[test]
 fn an_idle_slot_leaves_the_state_as_it_is() {
-    for (program, calls, pre) in [counter(), token(), lengths()] {
+    for (program, calls, pre) in [counter(), token(), narrow(), lengths()] {
         let prepared = cut(&program, program.prepare(&calls, &pre).unwrap());
         let advice = program.layout().place(Element::Advice).unwrap();
         let mut z = prepared.initial_state(&program).unwrap();

@@ -15,10 +15,12 @@ use zvm_backend_circuit::trace::record::{Item, Record};
 use zvm_ir::{Halt, Word};
 
 use super::Fr;
-use crate::batches::{Batch, Slots, cells, counter, lengths, memory, token, transient, TRANSIENT_ACCESSES};
+use crate::batches::{
+    Batch, NARROW_ACCESSES, Slots, TRANSIENT_ACCESSES, cells, counter, lengths, memory, narrow, token, transient,
+};
 
 /// What gives a lie away.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
     /// The last part of the name of the first row that does not hold.
@@ -275,6 +277,26 @@ fn transient_storage_is_what_was_stored() {
     let second = TRANSIENT_ACCESSES;
     assert_eq!(*accessed(&mut stored(&batch), second), Consumed { value: Word::ZERO, time: 0 });
     assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, second).value = Word::from(200)), sum);
+}
+
+/// Cells of values below 2^128 hold what was stored, as others do.
+#[test]
+fn narrow_cells_hold_what_was_stored() {
+    let sum = Found::State(StateError::Sum);
+    let batch = narrow();
+    let honest = batch.0.execute_all(&batch.1, &batch.2).unwrap();
+    let accesses = honest.record.items.iter().map(|item| match item {
+        Item::Access(at, ..) => at.limbs,
+        Item::Undo(..) | Item::Lookup(..) => 0,
+    });
+    assert_eq!(accesses.collect::<Vec<_>>(), [1; 2 * NARROW_ACCESSES]);
+    for at in 0..2 * NARROW_ACCESSES {
+        let found = lie(&batch, |execution| accessed(&mut execution.record, at).value += Word::from(1));
+        // The last word of a call is the one that it returns.
+        let is_last = at % NARROW_ACCESSES == NARROW_ACCESSES - 1;
+        assert_eq!(found, if is_last { Found::State(StateError::Outcome) } else { sum.clone() }, "access {at}");
+    }
+    assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, 2).value = Word::ZERO), sum);
 }
 
 /// Logs and data are those that were; a call that fails has no logs to add.
