@@ -1,10 +1,11 @@
 //! Lowers ZVM IR to EVM bytecode.
 //!
-//! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
+//! Stages, one file each: [`memory`] (which memory the program cannot see, by the [`ranges`] of its addresses) → [`legalize`] (expand what the fork lacks and
 //! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
 //! parameters) → [`sums`] (what loops compare) → [`shared`] and [`tables`] (long constants used often, for size) → [`liveness`] →
 //! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) →
 //! [`outline`] (tails and routines that blocks share) → [`emit`] (addresses, constants, data).
+//! Where too few places are left for spilled words, [`raise`] makes room below the program's memory, and all begins again.
 //! [`checker`] proves, independently of the last five, that the emitted bytes do what the legalized IR says.
 //!
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
