@@ -23,11 +23,11 @@ fn load(count: usize) -> String {
 }
 
 /// Stores `count` products, and makes each of them again, in the same order, to mix them into one: whoever keeps them needs all at
-/// once, the first one first.
-fn make_twice(count: usize) -> String {
+/// once, the first one first. `between` comes while all are there.
+fn make_twice(count: usize, between: &str) -> String {
     let product = |at: usize| format!("{} CALLDATALOAD {} MUL ", 32 * (at % 7), 2 * at + 3);
     let stores = (0..count).fold(String::new(), |text, at| text + &product(at) + &format!("{at} SSTORE "));
-    (0..count).fold(stores + "5 ", |text, at| text + &product(at) + "XOR 7 MUL ")
+    (0..count).fold(stores + between + "5 ", |text, at| text + &product(at) + "XOR 7 MUL ")
 }
 
 /// Mixes the words on the stack into one, in this order of depths, 0 for the one on top.
@@ -85,7 +85,7 @@ fn words_out_of_reach() {
 /// Words are spilled below the memory that the program hands out, where it cannot tell; else they are put aside.
 #[test]
 fn words_below_the_free_pointer() {
-    let text = |after: &str| format!("{HEAP}{}{after}{RETURN}", make_twice(30));
+    let text = |after: &str| format!("{HEAP}{}{after}{RETURN}", make_twice(30, ""));
     // Whether the stack is put aside, which takes MSIZE.
     let is_aside = |after: &str| {
         let program = with_seven(&text(after)).program().expect("it lifts");
@@ -123,10 +123,32 @@ fn words_below_the_free_pointer() {
     }
 }
 
+/// Places that wrap around the end of all words, so that they would lie among spilled words, and memory handed out in a loop.
+#[test]
+fn wild_places_beside_spilled_words() {
+    let ends: Vec<Vec<u8>> =
+        [32u64, 96, 128, 160, 224, 320].iter().map(|&from_end| wide(&[Word::MAX - Word::from(from_end - 1)])).collect();
+    for between in [
+        "7 0 CALLDATALOAD 128 ADD MSTORE ",
+        "0 CALLDATALOAD 7 DUP2 128 ADD MSTORE 1 DUP2 MSTORE POP ",
+        "0 CALLDATALOAD 7 DUP2 160 ADD MSTORE DUP1 0 160 CALLDATACOPY POP ",
+        "64 MLOAD 0 CALLDATALOAD ADD 64 MSTORE 9 64 MLOAD 32 ADD MSTORE 9 64 MLOAD MSTORE ",
+        "0 CALLDATALOAD 255 AND 64 MLOAD
+         :top DUP2 ISZERO @out JUMPI DUP2 DUP2 MSTORE 32 ADD SWAP1 1 SWAP1 SUB SWAP1 @top JUMP :out 64 MSTORE POP ",
+    ] {
+        let text = format!("{HEAP}{}64 MLOAD MSTORE 32 64 MLOAD RETURN", make_twice(30, between));
+        let mut case = ends.iter().fold(Case::new(&text), |case, calldata| case.calldata(calldata));
+        case = case.words(&[[0, 5, 9], [1, 2, 3], [32, 0, 7], [200, 3, 3]]);
+        case.forks = vec![Fork::London, Fork::Osaka];
+        let halts = case.agrees();
+        assert_eq!(halts.last(), Some(&Some(Halt::Return)), "{between}");
+    }
+}
+
 /// How spilled words look: kept where nobody has memory, below what the program hands out.
 #[test]
 fn a_listing_with_spilled_words() {
-    let text = format!("{HEAP}{}64 MLOAD MSTORE 32 64 MLOAD RETURN", make_twice(24));
+    let text = format!("{HEAP}{}64 MLOAD MSTORE 32 64 MLOAD RETURN", make_twice(24, ""));
     let lowered = with_seven(&text).program().expect("it lifts").lowered(&Options::default()).expect("it is lowered");
     insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_snapshot!("spilled.lowered", lowered.listing());
