@@ -79,7 +79,8 @@ impl Plan {
         let rows = program.rows();
         let once = Self::new(rows.keys());
         let deepest = program.regions.regions.values().map(|region| region.depth).max().unwrap_or(0);
-        let hot = |region: Region| deepest > 0 && program.regions.regions[region].depth == deepest;
+        let depth = |region: Region| program.regions.regions.get(region).map_or(0, |region| region.depth);
+        let hot = |region: Region| deepest > 0 && depth(region) == deepest;
         let body: u64 = rows.iter().filter(|(region, _)| hot(*region)).map(|(_, rows)| rows).sum();
         let walking = |region: Region| program.system(region).is_some_and(System::walks);
         let walk: u64 = rows.iter().filter(|(region, _)| walking(*region)).map(|(_, rows)| rows).sum();

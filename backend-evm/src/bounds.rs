@@ -1,6 +1,7 @@
 //! Bounds of values, read off their definitions: enough to know where tables and buffers lie.
 
-use zvm_ir::{Function, Imm, Opcode, Value, Word};
+use zvm_ir::memory::MEMORY_LIMIT;
+use zvm_ir::{Function, Imm, InstData, Opcode, Value, Word};
 
 /// How many definitions are followed from a value.
 const DEPTH: u32 = 8;
@@ -21,15 +22,35 @@ fn within(function: &Function, value: Value, depth: u32) -> (Word, Word) {
     if depth == 0 {
         return widest;
     }
-    let of = |at: usize| data.args.get(at).map_or((Word::ZERO, Word::MAX), |&arg| within(function, arg, depth - 1));
+    let args: Vec<(Word, Word)> = data.args.iter().map(|&arg| within(function, arg, depth - 1)).collect();
+    result(data, &args, widest.1)
+}
+
+/// The smallest and the largest result of an instruction, given those of its operands and the largest that its type has.
+pub(crate) fn result(data: &InstData, args: &[(Word, Word)], most: Word) -> (Word, Word) {
+    let widest = (Word::ZERO, most);
+    if let (Opcode::Iconst, Imm::Word(word)) = (data.opcode, data.imm) {
+        return (word, word);
+    }
+    let of = |at: usize| args.get(at).copied().unwrap_or((Word::ZERO, Word::MAX));
     let (a, b) = (of(0), of(1));
     let found = match data.opcode {
         Opcode::Zext | Opcode::Narrow => Some(a),
+        Opcode::Trunc => Some(a).filter(|a| a.1 <= most),
+        // What is past the limit halts.
+        Opcode::Bound => match data.imm {
+            Imm::Word(room) => Word::from(MEMORY_LIMIT).checked_sub(room).map(|last| (a.0.min(last), a.1.min(last))),
+            _ => None,
+        },
+        Opcode::Select => Some((b.0.min(of(2).0), b.1.max(of(2).1))),
         Opcode::Add | Opcode::Wadd => a.1.checked_add(b.1).map(|high| (a.0.wrapping_add(b.0), high)),
         Opcode::Mul | Opcode::Wmul => a.1.checked_mul(b.1).map(|high| (a.0.wrapping_mul(b.0), high)),
         Opcode::Sub | Opcode::Wsub if a.0 >= b.1 => Some((a.0 - b.1, a.1 - b.0)),
         Opcode::Udiv if !b.0.is_zero() => Some((a.0 / b.1, a.1 / b.0)),
         Opcode::Urem if !b.0.is_zero() => Some((Word::ZERO, a.1.min(b.1 - Word::from(1)))),
+        // A mask that only clears low bits keeps the order of words.
+        Opcode::And if clears_low_bits(b, a.1) => Some((a.0 & b.0, a.1 & b.0)),
+        Opcode::And if clears_low_bits(a, b.1) => Some((b.0 & a.0, b.1 & a.0)),
         Opcode::And => Some((Word::ZERO, a.1.min(b.1))),
         Opcode::Or => Some((a.0.max(b.0), Word::MAX >> a.1.leading_zeros().min(b.1.leading_zeros()))),
         Opcode::Shl => {
@@ -43,9 +64,20 @@ fn within(function: &Function, value: Value, depth: u32) -> (Word, Word) {
         _ => None,
     };
     match found {
-        Some((low, high)) => (low.max(widest.0), high.min(widest.1)),
+        Some((low, high)) => (low.min(widest.1), high.min(widest.1)),
         None => widest,
     }
+}
+
+/// Whether `mask` is one word whose zeros are all below its ones, as far up as words to `high` go.
+pub(crate) fn clears_low_bits(mask: (Word, Word), high: Word) -> bool {
+    let low = mask.0.trailing_zeros();
+    let ones = mask.0.checked_shr(low).unwrap_or_default();
+    // Above the ones, `high` has nothing.
+    mask.0 == mask.1
+        && !ones.is_zero()
+        && (ones & (ones.wrapping_add(Word::from(1)))).is_zero()
+        && high <= (mask.0 | !(Word::MAX << low))
 }
 
 #[cfg(test)]
@@ -75,6 +107,19 @@ mod tests {
         assert_eq!(bounds_of(sum), (Word::ZERO, Word::MAX));
         let difference = sum.replace("wadd", "wsub");
         assert_eq!(bounds_of(&difference), (Word::ZERO, Word::MAX));
+    }
+
+    #[test]
+    fn rounding_keeps_the_order() {
+        let rounded = |mask: &str| {
+            bounds_of(&format!(
+                "v0: u64 = calldatasize\nv1: u8 = iconst 190\nv2: u65 = add v0, v1\nv3: u256 = iconst {mask}\nv4: u65 = and v2, v3"
+            ))
+        };
+        assert_eq!(rounded("0x1ffffffffffffffe0").0, Word::from(160));
+        // A mask that cuts above, and one with a hole.
+        assert_eq!(rounded("0xffe0").0, Word::ZERO);
+        assert_eq!(rounded("0x1fffffffffffffee0").0, Word::ZERO);
     }
 
     /// The word of every operation on small operands lies in its bounds.

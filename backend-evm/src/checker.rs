@@ -14,7 +14,7 @@
 //!   before the program can see them; spill slots of different functions are disjoint and not re-entered;
 //! - data segments are where the code copies them from.
 //!
-//! Not checked: the legalizer and normal form (tests compare them with the interpreter), that spill slots and scratch lie
+//! Not checked: memory that is moved, the legalizer and normal form (tests compare them with the interpreter), that spill slots and scratch lie
 //! outside what the program sees ([`crate::memory`] argues that), and that the stack stays below 1024 words.
 
 mod block;

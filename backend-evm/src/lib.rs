@@ -1,10 +1,11 @@
 //! Lowers ZVM IR to EVM bytecode.
 //!
-//! Stages, one file each: [`memory`] (which memory the program cannot see) → [`legalize`] (expand what the fork lacks and
+//! Stages, one file each: [`memory`] (which memory the program cannot see, by the [`ranges`] of its addresses) → [`legalize`] (expand what the fork lacks and
 //! what needs scratch memory) → [`exits`] (short ends for each path) → [`normal`] (no critical edges, no trivial
 //! parameters) → [`sums`] (what loops compare) → [`shared`] and [`tables`] (long constants used often, for size) → [`liveness`] →
 //! [`stackify`] (values to stack slots) → [`layout`] (equal blocks, block order, fall-through, cold blocks last) →
 //! [`outline`] (tails and routines that blocks share) → [`emit`] (addresses, constants, data).
+//! Where too few places are left for spilled words, [`raise`] makes room below the program's memory, and all begins again.
 //! [`checker`] proves, independently of the last five, that the emitted bytes do what the legalized IR says.
 //!
 //! Correctness: if `lower(m) = Ok(code)` then for every input the outcome of `code` in the EVM is that of `m`.
@@ -25,6 +26,8 @@ mod memory;
 mod normal;
 pub mod opcodes;
 mod outline;
+mod raise;
+mod ranges;
 mod selection;
 mod shared;
 mod stackify;
@@ -149,7 +152,29 @@ const CODE_SIZE_LIMIT: usize = 24_576;
 pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> {
     zvm_ir::verify(module).map_err(LowerError::Invalid)?;
     let plan = memory::plan(module, options.creation);
-    let mut legal = legalize::legalize(module, &plan, options)?;
+    let lowered = lower_with(module, &plan, options)?;
+    if !lowered.program.aside || options.creation {
+        return Ok(lowered);
+    }
+    // There are too few places for spilled words: make some below the program's own memory, if that goes unseen.
+    let wanted = spilled_at_most(module, &plan, options)?;
+    let Some((raised, plan)) = raise::make_room(module, &plan, wanted) else { return Ok(lowered) };
+    zvm_ir::verify(&raised).map_err(LowerError::Invalid)?;
+    let with_room = lower_with(&raised, &plan, options)?;
+    Ok(if with_room.program.aside { lowered } else { with_room })
+}
+
+/// How many words are spilled where there is a place for each.
+fn spilled_at_most(module: &Module, plan: &memory::MemoryPlan, options: &Options) -> Result<usize, LowerError> {
+    let legal = prepare(module, plan, options)?;
+    let roomy =
+        memory::MemoryPlan { spill_base: Some(plan.own_end.next_multiple_of(32)), holes: vec![], ..plan.clone() };
+    Ok(stackify::stackify(&legal, &roomy, options, true)?.spills.len())
+}
+
+/// A module in the form that is scheduled: legal, and normal.
+fn prepare(module: &Module, plan: &memory::MemoryPlan, options: &Options) -> Result<Module, LowerError> {
+    let mut legal = legalize::legalize(module, plan, options)?;
     if options.optimize == Optimize::Gas {
         legal.funcs.values_mut().for_each(exits::duplicate);
     }
@@ -164,6 +189,12 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
             sums::compare_sums(&mut legal.funcs[func], &live);
         }
     }
+    Ok(legal)
+}
+
+/// Lowers a verified module by a plan.
+fn lower_with(module: &Module, plan: &memory::MemoryPlan, options: &Options) -> Result<Lowered, LowerError> {
+    let legal = prepare(module, plan, options)?;
     let (mut short, mut tabled) = (legal.clone(), legal.clone());
     let mut lowered = finish(legal, plan, options)?;
     // Gas comes first while the code fits an account.
@@ -175,9 +206,9 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
         }
     }
     if options.optimize == Optimize::Size {
-        let mut plan = plan;
+        let mut plan = plan.clone();
         if tables::tabulate(&mut tabled, &mut plan, options) {
-            let shorter = finish(tabled, plan, options)?;
+            let shorter = finish(tabled, &plan, options)?;
             if shorter.code.len() < lowered.code.len() {
                 lowered = shorter;
             }
@@ -185,7 +216,7 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
     }
     // Where it does not fit all the same, bytes come first.
     if options.optimize != Optimize::Size && lowered.code.len() > CODE_SIZE_LIMIT && !options.creation {
-        let small = lower(module, &Options { optimize: Optimize::Size, ..*options })?;
+        let small = lower_with(module, plan, &Options { optimize: Optimize::Size, ..*options })?;
         if small.code.len() < lowered.code.len() {
             return Ok(small);
         }
@@ -194,12 +225,12 @@ pub fn lower(module: &Module, options: &Options) -> Result<Lowered, LowerError> 
 }
 
 /// Schedules and emits a legalized module.
-fn finish(legal: Module, plan: memory::MemoryPlan, options: &Options) -> Result<Lowered, LowerError> {
-    let program = stackify::stackify(&legal, &plan, options, true)?;
-    let lowered = emit::emit(legal, program, plan, options);
+fn finish(legal: Module, plan: &memory::MemoryPlan, options: &Options) -> Result<Lowered, LowerError> {
+    let program = stackify::stackify(&legal, plan, options, true)?;
+    let lowered = emit::emit(legal, program, plan.clone(), options);
     if lowered.fits_tables() {
         return Ok(lowered);
     }
-    let program = stackify::stackify(&lowered.module, &plan, options, false)?;
-    Ok(emit::emit(lowered.module, program, plan, options))
+    let program = stackify::stackify(&lowered.module, plan, options, false)?;
+    Ok(emit::emit(lowered.module, program, plan.clone(), options))
 }

@@ -2,16 +2,23 @@
 //!
 //! Three things need memory that the IR does not mention: `keccak_words` and `log_words` (the words are hashed and logged
 //! from memory), the exits `return_words` and `revert_words`, and values spilled from the stack. What each may use follows from where the
-//! program itself reads and writes.
+//! program itself reads and writes: an access at an unknown place still has a lowest one, below which memory that nobody
+//! names is free.
 
-use zvm_ir::{Function, Imm, InstData, Module, Opcode, Value, Word};
+use std::collections::BTreeSet;
 
-use crate::bounds::bounds;
+use zvm_ir::reach::{implied, root};
+use zvm_ir::{Func, Function, Imm, Inst, InstData, Module, Opcode, Value, Word};
+
+use crate::ranges::Ranges;
 
 /// One access of an instruction to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Access {
-    offset: Value,
+pub(crate) struct Access {
+    /// Where it begins.
+    pub offset: Value,
+    /// Which operand that is.
+    pub at: usize,
     len: Extent,
     kind: Kind,
 }
@@ -28,6 +35,10 @@ enum Kind {
     Write,
 }
 
+/// Addresses that contain those of an access, from the first to the one behind the last. `None` where the end is not known
+/// to be below 2^32.
+pub(crate) type Span = (u64, Option<u64>);
+
 /// Where `keccak_words` and `log_words` put their words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scratch {
@@ -40,7 +51,7 @@ pub(crate) enum Scratch {
 }
 
 /// The result of the analysis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryPlan {
     /// Whether the program reads MSIZE.
     pub observes_msize: bool,
@@ -49,20 +60,27 @@ pub(crate) struct MemoryPlan {
     /// From here on the program neither reads nor writes, and neither do scratch and exits. `None` if no such address
     /// is known.
     pub spill_base: Option<u64>,
+    /// Scratch and exits end before this address.
+    pub own_end: u64,
+    /// Words below `spill_base` with the same property, in ascending order.
+    pub holes: Vec<u64>,
 }
 
 /// Addresses from here on are not worth using: memory of this size costs 150,000 gas.
 pub(crate) const MAX_STATIC: u64 = 1 << 18;
 
+/// How many words are looked for between those that the program uses.
+const HOLES: usize = 256;
+
 /// Analyses a module. Creation code reads words of itself by way of scratch memory.
 pub(crate) fn plan(module: &Module, creation: bool) -> MemoryPlan {
     let observes_msize = module.observes_msize();
-    let mut reads_end = Some(0);
-    let mut writes_end = Some(0);
-    let mut reads: Vec<(u64, u64)> = Vec::new();
+    let ranges = Ranges::new(module);
+    let mut reads: Vec<Span> = Vec::new();
+    let mut writes: Vec<Span> = Vec::new();
     let mut words_end: u64 = 0;
     let mut hashed: u64 = 0;
-    for function in module.funcs.values() {
+    for (func, function) in &module.funcs {
         for (_, inst) in function.insts_in_order() {
             let data = &function.insts[inst];
             let topics = data.topics().map_or(0, <[Value]>::len);
@@ -74,55 +92,163 @@ pub(crate) fn plan(module: &Module, creation: bool) -> MemoryPlan {
             } else if matches!(data.imm, Imm::Len(_)) {
                 words_end = words_end.max(words);
             }
-            for access in accesses(data) {
-                let range = address_range(function, access);
-                let end = if access.kind == Kind::Read { &mut reads_end } else { &mut writes_end };
-                *end = end.zip(range).map(|(end, (_, to))| to.max(end));
-                if let (Kind::Read, Some(range)) = (access.kind, range) {
-                    reads.push(range);
-                }
+        }
+        for (_, access, span) in spans(module, func, &ranges) {
+            match access.kind {
+                Kind::Read => reads.push(span),
+                Kind::Write => writes.push(span),
             }
         }
     }
-    let scratch = match reads_end {
-        _ if observes_msize => Scratch::Forbidden,
-        Some(_) if reads.iter().all(|&(from, to)| from >= hashed || from == to) => Scratch::Free(0),
-        Some(end) if end <= MAX_STATIC => Scratch::Free(end.next_multiple_of(32)),
-        _ => Scratch::Restore,
+    let scratch = if observes_msize {
+        Scratch::Forbidden
+    } else {
+        gap(&reads, hashed).filter(|&base| base <= MAX_STATIC).map_or(Scratch::Restore, Scratch::Free)
     };
-    let own_end = words_end.max(match scratch {
-        Scratch::Free(base) => base + hashed,
-        Scratch::Restore | Scratch::Forbidden => hashed,
-    });
-    let spill_base = match (reads_end, writes_end) {
-        (Some(reads), Some(writes)) if !observes_msize => {
-            Some(reads.max(writes).max(own_end).next_multiple_of(32)).filter(|&base| base <= MAX_STATIC)
-        }
-        _ => None,
+    let own = match scratch {
+        Scratch::Free(base) => (base, Some(base + hashed)),
+        Scratch::Restore | Scratch::Forbidden => (0, Some(hashed)),
     };
-    MemoryPlan { observes_msize, scratch, spill_base }
+    let mut used = [reads, writes].concat();
+    used.extend([own, (0, Some(words_end))]);
+    let own_end = own.1.map_or(words_end, |end| end.max(words_end));
+    if observes_msize {
+        return MemoryPlan { observes_msize, scratch, spill_base: None, own_end, holes: Vec::new() };
+    }
+    let end = used.iter().map(|&(_, end)| end).try_fold(0, |most: u64, end| end.map(|end| most.max(end)));
+    let spill_base = end.map(|end| end.next_multiple_of(32)).filter(|&base| base <= MAX_STATIC);
+    let holes = holes(used, spill_base.unwrap_or(MAX_STATIC));
+    MemoryPlan { observes_msize, scratch, spill_base, own_end, holes }
 }
 
-/// Addresses that contain those of an access, if they are known to be below 2^32. An empty range is `(0, 0)`.
-fn address_range(function: &Function, access: Access) -> Option<(u64, u64)> {
+/// The lowest address, a multiple of 32, from which so many bytes are in none of the spans.
+fn gap(spans: &[Span], len: u64) -> Option<u64> {
+    let mut sorted: Vec<Span> = spans.iter().copied().filter(|&(from, end)| end != Some(from)).collect();
+    sorted.sort_unstable();
+    let mut base: u64 = 0;
+    for (from, end) in sorted {
+        if from >= base.checked_add(len)? {
+            break;
+        }
+        base = base.max(end?.checked_next_multiple_of(32)?);
+    }
+    Some(base)
+}
+
+/// The words below `limit` that are in none of the spans.
+fn holes(mut spans: Vec<Span>, limit: u64) -> Vec<u64> {
+    spans.retain(|&(from, end)| end != Some(from));
+    spans.sort_unstable();
+    let mut holes = Vec::new();
+    let mut at: u64 = 0;
+    for (from, end) in spans.into_iter().chain([(limit, None)]) {
+        while at + 32 <= from.min(limit) && holes.len() < HOLES {
+            holes.push(at);
+            at += 32;
+        }
+        match end {
+            Some(end) => at = at.max(end.next_multiple_of(32)),
+            None => break,
+        }
+    }
+    holes
+}
+
+/// The accesses of a function to memory, with the addresses that contain theirs.
+pub(crate) fn spans(module: &Module, func: Func, ranges: &Ranges) -> Vec<(Inst, Access, Span)> {
+    let function = &module.funcs[func];
+    let implied = implied(function);
+    let mut found = Vec::new();
+    for &block in &function.layout {
+        // A `bound` that an access implies is no instruction of the EVM: up to that access, a sum with its result may wrap around.
+        let mut open: BTreeSet<Inst> = BTreeSet::new();
+        // So may one with what is loaded, if such a result was stored where solc keeps its pointer.
+        let mut stored = false;
+        for &inst in &function.blocks[block].insts {
+            let data = &function.insts[inst];
+            if let (Opcode::Bound, Some(&arg)) = (data.opcode, data.args.first())
+                && implied.contains_key(&inst)
+                && ranges.of(module, func, arg).1 > Word::from(u128::MAX)
+            {
+                open.insert(inst);
+            }
+            for access in accesses(data) {
+                let span = if depends(function, access.offset, &open, stored) {
+                    (0, None)
+                } else {
+                    span(module, func, access, ranges)
+                };
+                found.push((inst, access, span));
+            }
+            if let (Opcode::Mstore, [_, value]) = (data.opcode, &data.args[..]) {
+                stored |= is_open(function, *value, &open) || depends(function, *value, &open, stored);
+            }
+            open.retain(|bound| !implied.get(bound).is_some_and(|by| by.contains(&inst)));
+            stored &= !open.is_empty();
+        }
+    }
+    found
+}
+
+/// Whether a value is the result of one of these instructions, in whatever width.
+fn is_open(function: &Function, mut value: Value, open: &BTreeSet<Inst>) -> bool {
+    while let Some(def) = function.def_inst(value) {
+        let data = &function.insts[def];
+        match (data.opcode, data.args.as_slice()) {
+            _ if open.contains(&def) => return true,
+            (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[arg]) => value = arg,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Whether a value is computed from the result of one of these instructions, and is not that result.
+fn depends(function: &Function, value: Value, open: &BTreeSet<Inst>, stored: bool) -> bool {
+    if open.is_empty() {
+        return false;
+    }
+    // Through bounds and changes of width it is the same word: an access at it is one that no gas pays for.
+    let mut seen: BTreeSet<Value> = BTreeSet::new();
+    let value = root(function, value);
+    let def = function.def_inst(value);
+    let mut work: Vec<Value> = def.map_or_else(Vec::new, |def| function.insts[def].args.clone());
+    if stored && def.is_some_and(|def| function.insts[def].opcode == Opcode::Mload) {
+        return true;
+    }
+    while let Some(value) = work.pop() {
+        let Some(def) = function.def_inst(value).filter(|_| seen.insert(value)) else { continue };
+        if open.contains(&def) || (stored && function.insts[def].opcode == Opcode::Mload) {
+            return true;
+        }
+        work.extend_from_slice(&function.insts[def].args);
+    }
+    false
+}
+
+/// The addresses that contain those of an access. An empty one is `(0, Some(0))`.
+fn span(module: &Module, func: Func, access: Access, ranges: &Ranges) -> Span {
     let small = |word: Word| u64::try_from(word).ok().filter(|&n| n < 1 << 32);
     let len = match access.len {
-        Extent::Bytes(len) => len,
-        Extent::Dynamic(len) => small(bounds(function, len).1)?,
+        Extent::Bytes(len) => Some(len),
+        Extent::Dynamic(len) => small(ranges.of(module, func, len).1),
     };
-    if len == 0 {
-        return Some((0, 0));
+    if len == Some(0) {
+        return (0, Some(0));
     }
-    let (low, high) = bounds(function, access.offset);
-    Some((small(low)?, small(high)? + len))
+    let (low, high) = ranges.of(module, func, access.offset);
+    let end = len.zip(small(high)).map(|(len, high)| high + len);
+    // An address that is no word of 64 bits is one that no gas pays for.
+    (u64::try_from(low).unwrap_or(u64::MAX), end)
 }
 
 /// The accesses of an instruction to memory. The words of `keccak_words` and of the exits are not the program's.
-fn accesses(data: &InstData) -> Vec<Access> {
-    let bytes =
-        |at: usize, len: u64, kind| data.args.get(at).map(|&offset| Access { offset, len: Extent::Bytes(len), kind });
+pub(crate) fn accesses(data: &InstData) -> Vec<Access> {
+    let bytes = |at: usize, len: u64, kind| {
+        data.args.get(at).map(|&offset| Access { offset, at, len: Extent::Bytes(len), kind })
+    };
     let range = |at: usize, len: usize, kind| match (data.args.get(at), data.args.get(len)) {
-        (Some(&offset), Some(&len)) => Some(Access { offset, len: Extent::Dynamic(len), kind }),
+        (Some(&offset), Some(&len)) => Some(Access { offset, at, len: Extent::Dynamic(len), kind }),
         _ => None,
     };
     let (first, second) = match data.opcode {

@@ -2,13 +2,17 @@
 
 use std::fmt::Write;
 
-use zvm_backend_evm::Fork;
+use zvm_backend_evm::{Fork, Options};
 use zvm_ir::{Halt, Word};
 
 use crate::{Case, corners, wide};
 
 /// Returns the word on top.
 const RETURN: &str = "0 MSTORE 32 0 RETURN";
+
+/// Hands out as much memory as there is calldata, rounded up, and copies it there.
+const HEAP: &str =
+    "128 64 MSTORE CALLDATASIZE 31 ADD 31 NOT AND 64 MLOAD ADD CALLDATASIZE 0 64 MLOAD CALLDATACOPY 64 MSTORE ";
 
 /// Loads `count` words of calldata, the first one deepest, none of them cheap to make again.
 fn load(count: usize) -> String {
@@ -18,13 +22,25 @@ fn load(count: usize) -> String {
     })
 }
 
+/// Stores `count` products, and makes each of them again, in the same order, to mix them into one: whoever keeps them needs all at
+/// once, the first one first. `between` comes while all are there.
+fn make_twice(count: usize, between: &str) -> String {
+    let product = |at: usize| format!("{} CALLDATALOAD {} MUL ", 32 * (at % 7), 2 * at + 3);
+    let stores = (0..count).fold(String::new(), |text, at| text + &product(at) + &format!("{at} SSTORE "));
+    (0..count).fold(stores + between + "5 ", |text, at| text + &product(at) + "XOR 7 MUL ")
+}
+
 /// Mixes the words on the stack into one, in this order of depths, 0 for the one on top.
 fn mix(count: usize) -> String {
     (0..count - 1).fold(String::new(), |text, _| text + "SWAP1 7 MUL XOR ")
 }
 
 /// What else the programs do with memory; it decides where words may be put aside.
-const MEMORY: [(&str, &str); 4] = [
+const MEMORY: [(&str, &str); 6] = [
+    // A free pointer, and memory behind it that nobody sees the place of.
+    (HEAP, "64 MLOAD 32 SWAP1 SUB MLOAD XOR 64 MLOAD MSTORE 32 64 MLOAD RETURN "),
+    // The same, and the pointer is seen.
+    (HEAP, "64 MLOAD XOR "),
     ("", ""),
     ("5 100 MSTORE ", "100 MLOAD XOR "),
     // At a place that only the call knows, which nobody may have written to.
@@ -64,6 +80,80 @@ fn words_out_of_reach() {
             assert!(halts.iter().all(|halt| *halt == Some(Halt::Return)), "{halts:?}");
         }
     }
+}
+
+/// Words are spilled below the memory that the program hands out, where it cannot tell; else they are put aside.
+#[test]
+fn words_below_the_free_pointer() {
+    let text = |after: &str| format!("{HEAP}{}{after}{RETURN}", make_twice(30, ""));
+    // Whether the stack is put aside, which takes MSIZE.
+    let is_aside = |after: &str| {
+        let program = with_seven(&text(after)).program().expect("it lifts");
+        let lowered = program.lowered(&Options { fork: Fork::Osaka, ..Options::default() }).expect("it is lowered");
+        lowered.listing().contains("MSIZE")
+    };
+    let agrees = |after: &str| {
+        let mut case = with_seven(&text(after));
+        case.forks = vec![Fork::London, Fork::Osaka];
+        case.agrees();
+    };
+    const END: &str = "64 MLOAD MSTORE 32 64 MLOAD RETURN ";
+    let unseen = [
+        "",
+        // How long it is, which comes first, that it is not zero.
+        "128 64 MLOAD SUB XOR ",
+        "64 MLOAD 200 LT XOR 64 MLOAD 128 EQ ADD 64 MLOAD ISZERO ADD ",
+    ];
+    for seen_not in unseen.map(|part| part.to_owned() + END) {
+        assert!(!is_aside(&seen_not), "{seen_not}");
+        agrees(&seen_not);
+    }
+    let seen = [
+        "64 MLOAD XOR ",
+        "64 MLOAD 0 SSTORE ",
+        "64 MLOAD 2 MUL XOR ",
+        "64 MLOAD DUP1 MSTORE 32 64 MLOAD KECCAK256 XOR ",
+        "64 MLOAD CALLVALUE LT XOR ",
+        "64 MLOAD BALANCE XOR ",
+        "0 CALLDATALOAD 2047 AND MLOAD XOR ",
+    ];
+    for seen in seen.map(|part| part.to_owned() + END) {
+        assert!(is_aside(&seen), "{seen}");
+        agrees(&seen);
+    }
+}
+
+/// Places that wrap around the end of all words, so that they would lie among spilled words, and memory handed out in a loop.
+#[test]
+fn wild_places_beside_spilled_words() {
+    let ends: Vec<Vec<u8>> =
+        [32u64, 96, 128, 160, 224, 320].iter().map(|&from_end| wide(&[Word::MAX - Word::from(from_end - 1)])).collect();
+    for between in [
+        "7 0 CALLDATALOAD 128 ADD MSTORE ",
+        "0 CALLDATALOAD 7 DUP2 128 ADD MSTORE 1 DUP2 MSTORE POP ",
+        "0 CALLDATALOAD 7 DUP2 160 ADD MSTORE DUP1 0 160 CALLDATACOPY POP ",
+        "64 MLOAD 0 CALLDATALOAD ADD 64 MSTORE 9 64 MLOAD 32 ADD MSTORE 9 64 MLOAD MSTORE ",
+        "0 CALLDATALOAD 255 AND 64 MLOAD
+         :top DUP2 ISZERO @out JUMPI DUP2 DUP2 MSTORE 32 ADD SWAP1 1 SWAP1 SUB SWAP1 @top JUMP :out 64 MSTORE POP ",
+    ] {
+        let text = format!("{HEAP}{}64 MLOAD MSTORE 32 64 MLOAD RETURN", make_twice(30, between));
+        let mut case = ends.iter().fold(Case::new(&text), |case, calldata| case.calldata(calldata));
+        case = case.words(&[[0, 5, 9], [1, 2, 3], [32, 0, 7], [200, 3, 3]]);
+        case.forks = vec![Fork::London, Fork::Osaka];
+        let halts = case.agrees();
+        assert_eq!(halts.last(), Some(&Some(Halt::Return)), "{between}");
+    }
+}
+
+/// How spilled words look: kept where nobody has memory, below what the program hands out.
+#[test]
+fn a_listing_with_spilled_words() {
+    let text = format!("{HEAP}{}64 MLOAD MSTORE 32 64 MLOAD RETURN", make_twice(24, ""));
+    let lowered = with_seven(&text).program().expect("it lifts").lowered(&Options::default()).expect("it is lowered");
+    insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("spilled.lowered", lowered.listing());
+    });
+    with_seven(&text).agrees();
 }
 
 /// Seventeen and more words that a loop turns around; SWAP1 alone exchanges two.

@@ -59,6 +59,8 @@ pub(crate) struct Program {
     pub facts: ModuleFacts,
     /// Where each value that is kept in memory is kept.
     pub spills: BTreeMap<(Func, Value), u64>,
+    /// Whether the stack is put aside somewhere for want of slots, recursion apart.
+    pub aside: bool,
 }
 
 /// The code of one function.
@@ -138,24 +140,24 @@ pub(crate) fn stackify(
         }
     }
     let mut next_label = labels.len() as u32;
-    let mut program = Program { functions: Vec::new(), facts: facts.clone(), spills: BTreeMap::new() };
+    let mut program = Program { functions: Vec::new(), facts: facts.clone(), spills: BTreeMap::new(), aside: false };
     if let Some(entry) = module.entry
         && facts.returns[entry]
     {
         program.functions.push(start(module, entry, &labels, &mut next_label));
     }
     let mut plans = Plans::new();
-    let mut spill_base = plan.spill_base;
+    let mut slots = Slots { holes: plan.holes.clone(), base: plan.spill_base };
     for &func in &facts.reachable {
         let function = &module.funcs[func];
         let cfg = Cfg::new(function);
         let live = liveness::liveness(module, &facts, func, &cfg);
         let cx = Cx { module, facts: &facts, plan, options, func, cfg, live, labels: &labels, tables };
-        let spill_base_here = spill_base.filter(|_| !facts.recursive[func]);
-        let done = schedule_function(&cx, spill_base_here, &mut next_label, &mut plans)?;
-        if let Some(base) = &mut spill_base {
-            *base += 32 * done.spills.len() as u64;
-        }
+        let none = Slots::default();
+        let available = if facts.recursive[func] { &none } else { &slots };
+        let done = schedule_function(&cx, available, &mut next_label, &mut plans)?;
+        slots.take(done.spills.len());
+        program.aside |= done.aside && !facts.recursive[func];
         program.spills.extend(done.spills.into_iter().map(|(value, address)| ((func, value), address)));
         program.functions.push(done.code);
     }
@@ -187,9 +189,36 @@ fn start(module: &Module, entry: Func, labels: &BTreeMap<(Func, Block), Label>, 
     FunctionCode { pieces: vec![begin, stop], weights: vec![1, 0], ..FunctionCode::default() }
 }
 
+/// Where values may be spilled to.
+#[derive(Clone, Debug, Default)]
+struct Slots {
+    /// Words here and there.
+    holes: Vec<u64>,
+    /// From here on every word.
+    base: Option<u64>,
+}
+
+impl Slots {
+    /// The address of the slot of this number.
+    fn get(&self, at: usize) -> Option<u64> {
+        match self.holes.get(at) {
+            Some(&hole) => Some(hole),
+            None => self.base.map(|base| base + 32 * (at - self.holes.len()) as u64),
+        }
+    }
+
+    /// Gives away the first slots.
+    fn take(&mut self, count: usize) {
+        let holes = count.min(self.holes.len());
+        self.holes.drain(..holes);
+        self.base = self.base.map(|base| base + 32 * (count - holes) as u64);
+    }
+}
+
 struct Done {
     code: FunctionCode,
     spills: BTreeMap<Value, u64>,
+    aside: bool,
 }
 
 fn modes(options: &Options) -> Vec<Mode> {
@@ -208,12 +237,7 @@ fn modes(options: &Options) -> Vec<Mode> {
 
 /// Tries each mode and keeps the cheapest result. If none works, values are spilled one by one, and at last the stack is
 /// put aside where needed.
-fn schedule_function(
-    cx: &Cx<'_>,
-    spill_base: Option<u64>,
-    next_label: &mut u32,
-    plans: &mut Plans,
-) -> Result<Done, LowerError> {
+fn schedule_function(cx: &Cx<'_>, slots: &Slots, next_label: &mut u32, plans: &mut Plans) -> Result<Done, LowerError> {
     let function = &cx.module.funcs[cx.func];
     let modes = modes(cx.options);
     let first_label = *next_label;
@@ -229,21 +253,19 @@ fn schedule_function(
     }
     if let Some((_, code, label)) = best {
         *next_label = label;
-        return Ok(Done { code, spills: BTreeMap::new() });
+        return Ok(Done { code, spills: BTreeMap::new(), aside: false });
     }
     // The set of spilled values is found without searching: it only grows, so it ends.
     let mut spilled: BTreeSet<Value> = BTreeSet::new();
     let mut mode = Mode { budget: 0, ..modes[0] };
     loop {
-        let spills: BTreeMap<Value, u64> = match spill_base {
-            Some(base) => spilled.iter().enumerate().map(|(at, &value)| (value, base + 32 * at as u64)).collect(),
-            None => BTreeMap::new(),
-        };
+        let spills: BTreeMap<Value, u64> =
+            spilled.iter().enumerate().filter_map(|(at, &value)| Some((value, slots.get(at)?))).collect();
         let mut label = first_label;
         let failure = match schedule::run(cx, mode, &spills, &mut label, plans) {
             Ok(code) if mode.budget == modes[0].budget => {
                 *next_label = label;
-                return Ok(Done { code, spills });
+                return Ok(Done { code, spills, aside: mode.aside });
             }
             Ok(_) => {
                 mode.budget = modes[0].budget;
@@ -252,7 +274,8 @@ fn schedule_function(
             Err(failure) => failure,
         };
         match failure {
-            Failure::OutOfReach { value: Some(value), .. } if spill_base.is_some() && spilled.insert(value) => {}
+            Failure::OutOfReach { value: Some(value), .. }
+                if slots.get(spilled.len()).is_some() && spilled.insert(value) => {}
             Failure::OutOfReach { .. } if !mode.aside && !cx.plan.observes_msize => mode.aside = true,
             Failure::OutOfReach { pc, .. } => {
                 return Err(LowerError::TooDeep { function: function.name.clone(), pc });

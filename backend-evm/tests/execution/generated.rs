@@ -1,7 +1,7 @@
 //! `interp(m) = revm(lower(m))` on generated modules: nested branches and loops, several functions, many live values.
 
 use zvm_backend_evm::{Fork, LowerError, Optimize, Options, lower};
-use zvm_ir::{Block, BlockCall, Cursor, Func, Function, Imm, Module, Opcode, Type, Value, Word};
+use zvm_ir::{Block, BlockCall, Cursor, Func, Function, Imm, InstData, Module, Opcode, Type, Value, Word};
 
 use crate::harness::{Random, agree, words};
 
@@ -15,7 +15,8 @@ struct Shape {
     /// Statements per region.
     statements: usize,
     functions: usize,
-    /// 0: no memory, 1: constant addresses, 2: any address, 3: also MSIZE.
+    /// 0: no memory, 1: constant addresses, 2: any address, 3: also MSIZE, 4: constant addresses below 128 and others from
+    /// there on, as compilers do.
     memory: usize,
 }
 
@@ -73,6 +74,13 @@ impl Generator<'_> {
     }
 
     fn address(&mut self, cursor: &mut Cursor<'_>, values: &[Value]) -> Value {
+        if self.shape.memory == 4 {
+            if self.random.below(3) == 0 {
+                let address = 32 * self.random.below(4) as u64;
+                return cursor.iconst(Type::LENGTH, Word::from(address));
+            }
+            return self.pointer(cursor, values);
+        }
         if self.shape.memory >= 2 && self.random.below(2) == 0 {
             let value = self.pick(values);
             let value = self.word(cursor, value);
@@ -82,7 +90,51 @@ impl Generator<'_> {
         cursor.iconst(Type::LENGTH, Word::from(address))
     }
 
+    /// An address of which no more is known than that it lies beyond 128.
+    fn pointer(&mut self, cursor: &mut Cursor<'_>, values: &[Value]) -> Value {
+        let base = cursor.iconst(Type::LENGTH, Word::from(128 + 32 * self.random.below(4) as u64));
+        let mut len = cursor.ins(Opcode::Calldatasize, &[]).unwrap();
+        if self.random.below(2) == 0 {
+            let mask = cursor.iconst(Type::LENGTH, Word::from(u64::MAX - 31));
+            len = cursor.ins(Opcode::And, &[len, mask]).unwrap();
+        }
+        let sum = cursor.ins([Opcode::Add, Opcode::Wadd][self.random.below(2)], &[base, len]).unwrap();
+        let data = InstData {
+            opcode: Opcode::Bound,
+            imm: Imm::Word(Word::from(128)),
+            args: vec![sum],
+            targets: vec![],
+            results: vec![],
+            pc: None,
+        };
+        let block = cursor.block();
+        let inst = cursor.func.create_inst(data, &[Type::PLACE]);
+        cursor.func.blocks[block].insts.push(inst);
+        let bound = cursor.func.insts[inst].results[0];
+        match self.random.below(3) {
+            0 => cursor.convert(Opcode::Zext, Type::WORD, bound),
+            1 => {
+                let condition = self.condition(cursor, values);
+                let other = cursor.iconst(Type::WORD, Word::from(160));
+                cursor.ins(Opcode::Select, &[condition, bound, other]).unwrap()
+            }
+            _ => bound,
+        }
+    }
+
     fn value(&mut self, cursor: &mut Cursor<'_>, values: &[Value]) -> Value {
+        if self.shape.memory == 4 && self.random.below(8) == 0 {
+            // What programs may know of addresses: their order, and how far apart they are.
+            let (p, q) = (self.pointer(cursor, values), self.pointer(cursor, values));
+            let bound = cursor.iconst(Type::WORD, Word::from(300));
+            return match self.random.below(5) {
+                0 => cursor.ins(Opcode::Eq, &[p, q]).unwrap(),
+                1 => cursor.ins(Opcode::Ult, &[p, q]).unwrap(),
+                2 => cursor.ins(Opcode::Ult, &[bound, p]).unwrap(),
+                3 => cursor.ins(Opcode::Iszero, &[p]).unwrap(),
+                _ => cursor.ins(Opcode::Wsub, &[p, q]).unwrap(),
+            };
+        }
         let (a, b, c) = (self.pick(values), self.pick(values), self.pick(values));
         match self.random.below(12) {
             0 => {
@@ -342,6 +394,17 @@ fn modules_with_many_live_values() {
         statements: 16,
         functions: random.below(4),
         memory: random.below(3),
+    });
+}
+
+#[test]
+fn modules_with_many_live_values_and_a_free_pointer() {
+    run(0x7777_1234_4321_aaaa, 60, |random| Shape {
+        live: 14 + random.below(20),
+        depth: 2,
+        statements: 16,
+        functions: random.below(4),
+        memory: 4,
     });
 }
 
