@@ -30,9 +30,10 @@ pub const DONE: u64 = 0;
 /// The label of the region that holds the entry.
 pub const ENTRY: u64 = 1;
 
-/// A branch target becomes a region of its own when what it dominates costs more rows than this (four times that inside
-/// a loop, where every region of the body is in the plan anyway).
+/// A branch target becomes a region of its own when what it dominates costs more rows than this: less than a hash of data.
 const BRANCH_ROWS: u64 = 384;
+/// The same inside a loop, where every region of the body is in the plan anyway.
+const LOOP_BRANCH_ROWS: u64 = 2048;
 /// A block of more rows than this is a region of its own: a hash, in the main.
 const ALONE_ROWS: u64 = 1 << 16;
 /// An exit that costs no more rows than this does not count as an alternative worth leaving out of a plan.
@@ -203,7 +204,7 @@ fn is_costly_branch(program: &Legalized, cfg: &Cfg, size: &SecondaryMap<Block, u
     let sibling = if *then == block { *otherwise } else { *then };
     let is_exit = program.unprovable.contains_key(&sibling)
         || size[sibling] <= TRIVIAL_ROWS && cfg.succs(sibling).iter().all(|&succ| Some(succ) == program.halt);
-    let limit = if cfg.innermost_loop(block).is_some() { 4 * BRANCH_ROWS } else { BRANCH_ROWS };
+    let limit = if cfg.innermost_loop(block).is_some() { LOOP_BRANCH_ROWS } else { BRANCH_ROWS };
     !is_exit && size[block] > limit
 }
 

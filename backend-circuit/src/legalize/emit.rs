@@ -52,13 +52,18 @@ impl Emit<'_> {
         }
     }
 
-    /// The sum of `value`, a place, and a number, which is a place.
+    /// The sum of `value`, a place, and a number, which is a place, or at most some words beyond the last one.
     pub(super) fn beyond(&mut self, value: Value, distance: u32) -> Value {
         if distance == 0 {
             return value;
         }
         let distance = self.constant(u64::from(distance));
-        self.op(Opcode::Add, &[value, distance])
+        let sum = self.op(Opcode::Add, &[value, distance]);
+        // A step at a time, types would grow by a bit where the place does not.
+        match Type::new(Type::PLACE.bits() + 1) {
+            Some(widest) if self.func.ty(sum) > widest => self.typed(Opcode::Narrow, &[sum], widest),
+            _ => sum,
+        }
     }
 
     /// An instruction without a result.

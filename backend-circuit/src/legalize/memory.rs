@@ -262,8 +262,7 @@ impl Emit<'_> {
     }
 
     fn next(&mut self, start: Value) -> Value {
-        let word = self.constant(u64::from(WORD));
-        self.op(Opcode::Add, &[start, word])
+        self.beyond(start, WORD)
     }
 
     fn unaligned_load(&mut self, place: Value, residue: Option<u32>) -> Value {

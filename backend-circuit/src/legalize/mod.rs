@@ -282,8 +282,8 @@ mod tests {
         for (line, reason) in [
             ("v3: u256 = keccak_words v1, v1\n log_words 32, v3\n v9: u256 = sload v3", Reason::Place),
             ("v3: u256 = keccak_words v1, v1\n log_words 32, v3\n sstore v3, v1", Reason::Place),
-            ("v3: u256 = iconst 0x10000000000000000\n v9: u256 = sload v3", Reason::ConstantSlot),
-            ("v3: u256 = iconst 0x10000000000000000\n sstore v3, v1", Reason::ConstantSlot),
+            ("v3: u256 = iconst 0x100000000000000000000000000000000\n v9: u256 = sload v3", Reason::ConstantSlot),
+            ("v3: u256 = iconst 0x100000000000000000000000000000000\n sstore v3, v1", Reason::ConstantSlot),
             ("v9: u256 = tload v1", Reason::Transient),
             ("tstore v1, v1", Reason::Transient),
             ("v9: u256 = gas", Reason::Gas),
