@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zvm_backend_circuit::legalize::{is_named, preimages};
+use zvm_backend_circuit::legalize::{preimages, stands_alone};
 use zvm_backend_circuit::place::{Position, Preimages};
 use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_circuit::state::place::{Place, PlaceError};
@@ -119,7 +119,7 @@ impl Places {
 
     /// Tries what the constants of the code and small numbers hash to, for slots whose place is not known.
     pub fn try_constants<'a>(&mut self, slots: impl IntoIterator<Item = &'a Word>) {
-        let known = |slot: &Word| self.hashed.has_key(slot) || self.given.contains_key(slot) || is_named(slot);
+        let known = |slot: &Word| self.hashed.has_key(slot) || self.given.contains_key(slot) || stands_alone(slot);
         let wanted: Vec<Word> = slots.into_iter().copied().filter(|slot| !known(slot)).collect();
         if !wanted.is_empty() {
             self.hashed.extend(&preimages(&self.constants, &wanted, self.order.pairs()));
@@ -135,7 +135,7 @@ impl Places {
         if given.is_some() && !self.of_program {
             return Ok(given);
         }
-        Ok(Place::of(slot, &self.hashed, is_named)?.or(given))
+        Ok(Place::of(slot, &self.hashed, stands_alone)?.or(given))
     }
 }
 

@@ -13,7 +13,7 @@ use ff::PrimeField;
 use zvm_backend_circuit::error::CircuitError;
 use zvm_backend_circuit::execute::{Call as CircuitCall, Execution};
 use zvm_backend_circuit::field::to_u256;
-use zvm_backend_circuit::legalize::is_named;
+use zvm_backend_circuit::legalize::stands_alone;
 use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_circuit::replay::Prepared;
 use zvm_backend_circuit::state::file::File;
@@ -105,7 +105,7 @@ fn check_places<F: PrimeField>(execution: &Execution, storage: &dyn Storage) -> 
     for leaf in &execution.record.leaves {
         let slot = leaf.slot;
         let unknown = Problem::UnknownPlace { account, slot };
-        let program = Place::of(&slot, preimages, is_named)?.ok_or(unknown)?;
+        let program = Place::of(&slot, preimages, stands_alone)?.ok_or(unknown)?;
         match storage.place(&account, &slot)? {
             Some(file) if file.key::<F>(&account) != program.key::<F>(&account) => {
                 let (file, program) = (Box::new(file), Box::new(program));

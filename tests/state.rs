@@ -140,6 +140,25 @@ fn proofs_of_slots_are_verified() {
     assert_eq!(exit(&run(&["state", "prove", "--verify", &file])), 2);
 }
 
+/// Numbers that no hash lies near are slots by themselves: below 2^128, and as near to 2^256. A larger one may be the hash of anything.
+#[test]
+fn slots_far_from_hashes_have_places() {
+    let folder = Folder::new();
+    let file = folder.path("state.zvms");
+    let (small, large) = ("0x5345cdf77eb68f44c", format!("0x{}74873927", "f".repeat(56)));
+    let state = |slot: &str| json!({ACCOUNT: {"storage": {slot: "0x7"}}}).to_string();
+    for (at, slot) in [small, &large].into_iter().enumerate() {
+        let (document, file) = (folder.write("far.json", state(slot)), format!("{file}{at}"));
+        done(&["state", "import", &document, "-o", &file]);
+        let back = done(&["state", "export", &file]);
+        let slots = back[ACCOUNT]["storage"].as_object().expect("slots");
+        assert!(slots.len() == 1 && slots.keys().any(|key| key.ends_with(slot.trim_start_matches("0x"))), "{back}");
+    }
+    let middle = folder.write("middle.json", state(&format!("0x1{}", "0".repeat(32))));
+    let (code, error) = refused(&["state", "import", &middle, "-o", &file]);
+    assert_eq!((code, &error["error"]["code"]), (2, &json!("ZV0717")));
+}
+
 #[test]
 fn a_slot_whose_place_is_not_known_is_named() {
     let folder = Folder::new();

@@ -121,7 +121,12 @@ fn params(
     match cache {
         None => Params::setup(circuit),
         Some(directory) => {
-            let key = program.circuit_digest(plan).to_be_bytes::<32>();
+            let mut made_of = program.circuit_digest(plan).to_be_bytes::<32>().to_vec();
+            // Another build of the compiler may make other rows of the same program.
+            for slots in plan.slots() {
+                made_of.extend(program.rows()[slots.region].to_be_bytes());
+            }
+            let key = keccak256(&made_of).to_be_bytes::<32>();
             Params::cached(circuit, &key, directory).map(|(params, _)| params)
         }
     }

@@ -169,7 +169,7 @@ impl<F: PrimeField> Prepared<F> {
         let origin = origin::<F>(&record.account);
         let mut entries = BTreeMap::new();
         for (slot, value) in slots.into_iter().filter(|(_, value)| !value.is_zero()) {
-            if !record.preimages.has_key(&slot) && !crate::legalize::is_named(&slot) {
+            if !record.preimages.has_key(&slot) && !crate::legalize::stands_alone(&slot) {
                 return Err(CircuitError::UnknownSlot(slot));
             }
             entries.insert(to_u256(&record.preimages.key(&slot, origin)), value);

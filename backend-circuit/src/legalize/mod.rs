@@ -28,7 +28,7 @@ use zvm_ir::{Block, Function, Imm, Inst, Module, Opcode, Type, Value, Word};
 
 pub use inline::SHARED_ROWS;
 pub use memory::PLACE_BITS;
-pub use places::{Places, is_named, preimages};
+pub use places::{Places, preimages, stands_alone};
 pub(crate) use support::support_of;
 pub use support::{Reason, Support, Unprovable, support};
 

@@ -169,7 +169,7 @@ impl Places {
             return None;
         }
         if let Some(slot) = large(func, value) {
-            let is_own = self.known.is_known(&slot) || is_named(&slot) || is_far_from_hashes(&slot);
+            let is_own = self.known.is_known(&slot) || stands_alone(&slot);
             return (!is_own).then_some(Reason::ConstantSlot);
         }
         let hash = func.def_inst(value).map(|inst| func.insts[inst].opcode);
@@ -295,14 +295,19 @@ pub fn preimages(own: &BTreeSet<Word>, wanted: &[Word], pairs: Position) -> Prei
     found
 }
 
+/// Whether a number of 2^64 or more is a slot by itself, whatever the program hashes: it has a well-known name, or no hash lies near it.
+pub fn stands_alone(slot: &Word) -> bool {
+    is_named(slot) || is_far_from_hashes(slot)
+}
+
 /// Whether a slot is below 2^128, or as near to 2^256: to find a hash there is as much work as to find two words with the same hash.
-pub fn is_far_from_hashes(slot: &Word) -> bool {
+fn is_far_from_hashes(slot: &Word) -> bool {
     let half = 128;
     slot.bit_len() <= half || (!*slot).bit_len() <= half
 }
 
 /// Whether a slot is one of a well-known name.
-pub fn is_named(slot: &Word) -> bool {
+fn is_named(slot: &Word) -> bool {
     let one = Word::from(1);
     let named = NAMES.iter().any(|name| {
         let hash = keccak256(name.as_bytes());
