@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use alloy_json_abi::{Function as AbiFunction, JsonAbi};
 use zvm_backend_circuit::legalize::Unprovable;
+use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_ir::passes::Goal;
 use zvm_ir::{Imm, InstData, Module, Opcode, Type, Word};
 
@@ -51,13 +52,12 @@ fn covered(module: &Module, whole: &BTreeSet<Unprovable>, function: &AbiFunction
     let selector = function.selector().0;
     let mut module = module.clone();
     begin_with(&mut module, selector);
-    let program = Program::of_module(module);
-    let optimized = program.optimized(Goal::Circuit)?;
+    let optimized = Program::of_module(module).optimized(Goal::Circuit)?;
     let reaches_accounts = optimized
         .funcs
         .values()
         .any(|func| func.insts_in_order().any(|(_, inst)| runs_other_code(func.insts[inst].opcode)));
-    let mut unprovable = program.circuit()?.unprovable();
+    let mut unprovable = CircuitProgram::compile(&optimized)?.unprovable();
     unprovable.retain(|exit| whole.iter().any(|other| (other.pc, other.reason) == (exit.pc, exit.reason)));
     Ok(Covered { signature: function.signature(), selector, reaches_accounts, unprovable })
 }
