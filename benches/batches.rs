@@ -166,12 +166,12 @@ impl Token {
         let program = Program::load(&input)?;
         let circuit = program.circuit()?;
         let mut places = Places::default();
-        deployed.preimages.iter().for_each(|words| places.add_preimage(words));
+        deployed.preimages.iter().for_each(|bytes| places.add_preimage(bytes));
         let (mut state, evm) = (deployed.state, Evm::new(program.code().unwrap_or_default()));
         for &to in &accounts[1..] {
             let call = Call { calldata: transfer(to, supply / Word::from(accounts.len())), env: env.clone() };
             let (execution, hashed) = evm.preimages(&call.calldata, &call.env_in(&state), &state)?;
-            hashed.iter().for_each(|words| places.add_preimage(words));
+            hashed.iter().for_each(|bytes| places.add_preimage(bytes));
             state.apply(&execution.changes);
         }
         places.add_program(&circuit);

@@ -8,11 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_backend_circuit::legalize::{preimages, stands_alone};
-use zvm_backend_circuit::place::{Position, Preimages};
+use zvm_backend_circuit::place::{Layout, Position, Preimages, Scheme};
 use zvm_backend_circuit::program::Program as CircuitProgram;
 use zvm_backend_circuit::state::place::{Place, PlaceError};
 use zvm_ir::Word;
-use zvm_ir::eval::keccak256;
 
 use crate::input::{Contract, Input, Source};
 use crate::program::Program;
@@ -28,12 +27,15 @@ pub enum Order {
 }
 
 impl Order {
-    /// The position of the place in a hash of two words.
-    fn pairs(self) -> Position {
-        match self {
+    /// Where the place is in a hash of two words, and in all others.
+    fn scheme(self) -> Scheme {
+        let mut scheme = Scheme::default();
+        let position = match self {
             Self::KeyFirst => Position::Last,
             Self::PlaceFirst => Position::First,
-        }
+        };
+        scheme.insert(Layout::whole(2, position));
+        scheme
     }
 }
 
@@ -62,7 +64,7 @@ pub struct Places {
     hashed: Preimages,
     given: BTreeMap<Word, Place>,
     constants: BTreeSet<Word>,
-    order: Order,
+    scheme: Scheme,
     /// Whether `hashed` has what proofs of the account's program make of its constants.
     of_program: bool,
 }
@@ -70,14 +72,19 @@ pub struct Places {
 impl Places {
     /// Nothing but that a compiler hashes in this order.
     pub fn new(order: Order) -> Self {
-        Self { order, ..Self::default() }
+        Self { scheme: order.scheme(), ..Self::default() }
     }
 
-    /// Words that are hashed.
-    pub fn add_preimage(&mut self, words: &[Word]) {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-        let position = if words.len() == 2 { self.order.pairs() } else { Position::Last };
-        self.hashed.insert(keccak256(&bytes), words, position);
+    /// Bytes that are hashed.
+    pub fn add_preimage(&mut self, bytes: &[u8]) {
+        let Ok(len) = u32::try_from(bytes.len()) else { return };
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 32];
+            word[..bytes.len()].copy_from_slice(bytes);
+            Word::from_be_bytes(word)
+        };
+        let (words, layout): (Vec<Word>, Layout) = (bytes.chunks(32).map(word).collect(), self.scheme.layout(len));
+        self.hashed.insert(layout.hash(&words), &words, layout);
     }
 
     /// A place, with those on the way to it.
@@ -100,15 +107,13 @@ impl Places {
         }
     }
 
-    /// What proofs of a program make of its constants, and the order of its hashes where it has any that tell. From then on a place
+    /// What proofs of a program make of its constants, and where places are in its hashes as far as it has any that tell. From then on a place
     /// that was given counts only where the program's proofs know none: theirs is the key by which they find the slot.
     pub fn add_program(&mut self, program: &CircuitProgram) {
         self.of_program = true;
         let places = &program.legalized().places;
-        if let Some(position) = places.pairs() {
-            self.order = if position == Position::First { Order::PlaceFirst } else { Order::KeyFirst };
-            self.hashed.set_pairs(position);
-        }
+        self.scheme.extend(places.scheme());
+        self.hashed.set_scheme(places.scheme());
         self.hashed.extend(places.known());
     }
 
@@ -122,7 +127,7 @@ impl Places {
         let known = |slot: &Word| self.hashed.has_key(slot) || self.given.contains_key(slot) || stands_alone(slot);
         let wanted: Vec<Word> = slots.into_iter().copied().filter(|slot| !known(slot)).collect();
         if !wanted.is_empty() {
-            self.hashed.extend(&preimages(&self.constants, &wanted, self.order.pairs()));
+            self.hashed.extend(&preimages(&self.constants, &wanted, &self.scheme));
         }
     }
 
@@ -141,6 +146,8 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use zvm_ir::eval::keccak256;
+
     use super::*;
 
     fn word(value: u64) -> Word {
@@ -150,7 +157,8 @@ mod tests {
     /// What was hashed on the way to `place`.
     fn known(place: &Place, order: Order, hashed: &[&[Word]]) -> Option<Place> {
         let mut places = Places::new(order);
-        hashed.iter().for_each(|words| places.add_preimage(words));
+        let bytes = |words: &[Word]| words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect::<Vec<u8>>();
+        hashed.iter().for_each(|words| places.add_preimage(&bytes(words)));
         places.of(&place.slot()).unwrap()
     }
 

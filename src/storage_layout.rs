@@ -113,8 +113,8 @@ impl Layout {
 impl Hashes<'_> {
     fn add(&mut self, words: &[Word]) -> Result<Word, Error> {
         self.count()?;
-        self.places.add_preimage(words);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+        self.places.add_preimage(&bytes);
         Ok(keccak256(&bytes))
     }
 

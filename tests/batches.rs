@@ -111,7 +111,7 @@ impl Stage {
         let folder = tempfile::tempdir().map_err(failed)?;
         let stage = Self { program, circuit, executors, scene: scene.into(), state: deployment.state, folder };
         let mut places = Places::new(Order::KeyFirst);
-        deployment.preimages.iter().for_each(|words| places.add_preimage(words));
+        deployment.preimages.iter().for_each(|bytes| places.add_preimage(bytes));
         places.add_program(&stage.circuit);
         let known = |_: &_| places.clone();
         state_file::import(&stage.file(), "bn254", &stage.state, &known).map_err(failed)?;

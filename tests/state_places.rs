@@ -63,7 +63,7 @@ fn check(path: &Path) -> Result<(), Failed> {
         deploy(&[creation.as_slice(), &call.calldata].concat(), &call.env, &State::default()).ok()
     });
     let deployment = deployment.ok_or("the constructor refuses all arguments")?;
-    deployment.preimages.iter().for_each(|words| known.add_preimage(words));
+    deployment.preimages.iter().for_each(|bytes| known.add_preimage(bytes));
     known.add_code(&deployment.runtime);
 
     let mut state = deployment.state;
@@ -73,7 +73,7 @@ fn check(path: &Path) -> Result<(), Failed> {
         let call = of_interface(&mut generator, abi, at);
         match evm.preimages(&call.calldata, &call.env_in(&state), &state) {
             Ok((execution, hashed)) => {
-                hashed.iter().for_each(|words| known.add_preimage(words));
+                hashed.iter().for_each(|bytes| known.add_preimage(bytes));
                 returned += usize::from(execution.outcome.halt == Halt::Return);
                 generator.learn(&execution.outcome.data);
                 state.apply(&execution.changes);

@@ -71,7 +71,7 @@ const KEY_ROWS: u64 = 264;
 /// Remembers measurements: programs repeat few combinations of instruction and widths.
 #[derive(Clone, Debug, Default)]
 pub struct Costs {
-    known: BTreeMap<(Opcode, Type, Vec<Operand>), u64>,
+    known: BTreeMap<(Opcode, Option<u32>, Type, Vec<Operand>), u64>,
 }
 
 impl Costs {
@@ -86,11 +86,15 @@ impl Costs {
         operands: Vec<Operand>,
         result: Type,
     ) -> Result<u64, CircuitError> {
-        let key = (opcode, result, operands);
+        let len = match imm {
+            Imm::Len(len) => Some(len),
+            _ => None,
+        };
+        let key = (opcode, len, result, operands);
         if let Some(&rows) = self.known.get(&key) {
             return Ok(rows);
         }
-        let rows = rows(opcode, imm, &key.2, result)?;
+        let rows = rows(opcode, imm, &key.3, result)?;
         self.known.insert(key, rows);
         Ok(rows)
     }
@@ -111,11 +115,15 @@ impl Costs {
                 _ => 0,
             };
             blocks[block] += own;
-            if program.places.position(inst).is_some() {
-                blocks[block] += KEY_ROWS * (data.args.len().max(2) as u64 - 1);
+            if let Some(layout) = program.places.layout(inst) {
+                blocks[block] += KEY_ROWS * layout.hashes() as u64;
                 continue;
             }
             if support(data.opcode) != Support::Gadget || matches!(data.opcode, Opcode::Iconst | Opcode::Zext) {
+                continue;
+            }
+            // The words of a permutation are made at once.
+            if data.opcode == Opcode::KeccakF && data.imm != Imm::Word(U256::ZERO) {
                 continue;
             }
             let Some(result) = data.result() else { continue };

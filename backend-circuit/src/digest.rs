@@ -90,10 +90,12 @@ pub enum KeyDomain {
     Word,
     /// A constant slot number of more than 64 bits.
     Constant,
+    /// How many bytes are hashed, where they are not whole words or hold no place.
+    Bytes,
 }
 
 impl KeyDomain {
-    const COUNT: u64 = Self::Constant as u64 + 1;
+    const COUNT: u64 = Self::Bytes as u64 + 1;
 }
 
 /// What the first blocks of outcomes and logs are tagged with.

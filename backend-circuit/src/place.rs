@@ -9,6 +9,8 @@
 //! | `keccak256(k ‖ p)`, `keccak256(p)` | `PlaceLast(k, key of p)`, with `k` zero and a tag where there is none |
 //! | `keccak256(p ‖ k)` | `PlaceFirst(k, key of p)` |
 //! | `keccak256(w … ‖ p)`, more than two words | the words before the last two folded into the key of `p` first |
+//! | `keccak256(p ‖ w …)`, the last word in part | as `keccak256(p ‖ w …)`, with `Bytes(number of bytes, 1, key of p)` for the key of `p` |
+//! | a hash of words that are no places | `PlaceFirst` of all of them, with `Bytes(number of bytes, 0, origin)` for the key of a place |
 //! | a constant of 2^64 or more | `Constant(constant / 2^64, origin) + constant mod 2^64` |
 //! | a place and an offset below 2^64 | the key of the place plus the offset |
 //!
@@ -18,7 +20,8 @@
 //! each other. The EVM's own layout rests on the same two assumptions about Keccak, with hashes of 256 bits where these have 254. A
 //! key is that of one account, because every chain of hashes begins at its origin.
 //!
-//! A hash that is not of words, or whose words hold no place, has no key. Neither has a number of 2^64 or more that is no
+//! Where the place is among the words is the same for all hashes of as many bytes of a program ([`Scheme`]), so that two hashes of the same
+//! bytes are one place. A hash of a number of bytes that is not known has no key. Neither has a number of 2^64 or more that is no
 //! constant of the program: on the EVM it could be any of these hashes.
 
 use std::collections::BTreeMap;
@@ -26,6 +29,7 @@ use std::collections::BTreeMap;
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::env::address_word;
+use zvm_ir::eval::keccak256;
 use zvm_ir::{Address, Word as U256};
 
 use crate::digest::{Hasher, KeyDomain};
@@ -42,15 +46,114 @@ pub enum Position {
     Last,
     /// The first of several.
     First,
+    /// None: all of them are data.
+    Nowhere,
 }
 
-impl Position {
-    /// The word that is the place, and the others.
-    pub fn split(self, words: &[U256]) -> Option<(&U256, &[U256])> {
-        match self {
-            Self::Last => words.split_last(),
-            Self::First => words.split_first(),
+/// What a hash that is a place is of: so many bytes of words, the last of which may count in part, and which word is a place itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Layout {
+    /// How many bytes are hashed.
+    pub len: u32,
+    /// The place among the words.
+    pub position: Position,
+}
+
+impl Layout {
+    /// The layout of `count` whole words.
+    pub const fn whole(count: usize, position: Position) -> Self {
+        Self { len: 32 * count as u32, position }
+    }
+
+    /// How many words hold the bytes.
+    pub const fn words(self) -> usize {
+        self.len.div_ceil(32) as usize
+    }
+
+    /// The word that is the place, if there is one, and the others.
+    pub fn split<T>(self, words: &[T]) -> (Option<&T>, &[T]) {
+        let parts = match self.position {
+            Position::Last => words.split_last(),
+            Position::First => words.split_first(),
+            Position::Nowhere => None,
+        };
+        parts.map_or((None, words), |(place, others)| (Some(place), others))
+    }
+
+    /// The words with `place` where the place is.
+    pub fn join<T: Clone>(self, place: T, others: &[T]) -> Vec<T> {
+        let mut words = others.to_vec();
+        match self.position {
+            Position::Last => words.push(place),
+            Position::First => words.insert(0, place),
+            Position::Nowhere => {}
         }
+        words
+    }
+
+    /// The Keccak-256 hash of the bytes; words that are missing are zero.
+    pub fn hash(self, words: &[U256]) -> U256 {
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+        bytes.resize(self.len as usize, 0);
+        keccak256(&bytes)
+    }
+
+    /// Whether the key begins with the number of bytes: where these are whole words with a place among them, the chain of hashes says how many.
+    pub const fn is_tagged(self) -> bool {
+        !self.len.is_multiple_of(32) || matches!(self.position, Position::Nowhere)
+    }
+
+    /// The hashes of a key.
+    pub fn hashes(self) -> usize {
+        let others = self.words() - usize::from(self.position != Position::Nowhere).min(self.words());
+        others.max(1) + usize::from(self.is_tagged())
+    }
+
+    /// What a tagged key begins with, besides the place.
+    fn tag<F: PrimeField>(self) -> [F; 2] {
+        [F::from(u64::from(self.len)), if self.position == Position::Nowhere { F::ZERO } else { F::ONE }]
+    }
+
+    fn domain(self) -> KeyDomain {
+        match self.position {
+            Position::Last => KeyDomain::PlaceLast,
+            Position::First | Position::Nowhere => KeyDomain::PlaceFirst,
+        }
+    }
+
+    /// The words besides the place in the order in which they are hashed: away from it.
+    fn ordered<T>(self, others: &[T]) -> Vec<&T> {
+        match self.position {
+            Position::Last => others.iter().rev().collect(),
+            Position::First | Position::Nowhere => others.iter().collect(),
+        }
+    }
+}
+
+/// Where the place is in the hashes of a program: at the same position in all hashes of as many bytes, so that a hash says what place it is
+/// whichever instruction makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scheme(BTreeMap<u32, Position>);
+
+impl Scheme {
+    /// That of hashes of `len` bytes: as Solidity has it, if the program does not say.
+    pub fn layout(&self, len: u32) -> Layout {
+        let usual = match len {
+            _ if len.is_multiple_of(32) => Position::Last,
+            0..=31 => Position::Nowhere,
+            _ => Position::First,
+        };
+        Layout { len, position: self.0.get(&len).copied().unwrap_or(usual) }
+    }
+
+    /// Says where the place is in hashes of as many bytes.
+    pub fn insert(&mut self, layout: Layout) {
+        self.0.insert(layout.len, layout.position);
+    }
+
+    /// What `other` says comes before what was said.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend(&other.0);
     }
 }
 
@@ -85,35 +188,29 @@ pub fn constant_key<F: PrimeField>(slot: &U256, origin: F) -> F {
     Hasher::shared().key(KeyDomain::Constant, [high, origin, F::ZERO]) + low
 }
 
-/// The key of the place that hashing `words` gives, of which the one at `position` is a place with the key `place`.
-pub fn hashed_key<F: PrimeField>(words: &[U256], position: Position, place: F) -> F {
+/// The key of the place that hashing `words` gives, of which the one that `layout` says is a place with the key `place`; where none is,
+/// `place` is the account's [`origin`].
+pub fn hashed_key<F: PrimeField>(words: &[U256], layout: Layout, place: F) -> F {
     let hasher = Hasher::shared();
-    let others: Vec<&U256> = match position {
-        Position::Last => words.iter().rev().skip(1).collect(),
-        Position::First => words.iter().skip(1).collect(),
-    };
-    let domain = domain(position);
+    let mut key = place;
+    if layout.is_tagged() {
+        let [len, kind] = layout.tag();
+        key = hasher.key(KeyDomain::Bytes, [len, kind, key]);
+    }
+    let others = layout.ordered(layout.split(words).1);
     let Some((&last, before)) = others.split_last() else {
-        return hasher.key(domain, [F::ZERO, lone(), place]);
+        return hasher.key(layout.domain(), [F::ZERO, lone(), key]);
     };
     let limbs = |word: &U256| {
         let limbs = native_limbs::<F>(256, word);
         (limbs[0], limbs[1])
     };
-    let mut key = place;
     for word in before {
         let (low, high) = limbs(word);
         key = hasher.key(KeyDomain::Word, [low, high, key]);
     }
     let (low, high) = limbs(last);
-    hasher.key(domain, [low, high, key])
-}
-
-fn domain(position: Position) -> KeyDomain {
-    match position {
-        Position::Last => KeyDomain::PlaceLast,
-        Position::First => KeyDomain::PlaceFirst,
-    }
+    hasher.key(layout.domain(), [low, high, key])
 }
 
 /// As [`constant_key`], in the circuit: no rows below 2^64, else 264.
@@ -134,34 +231,34 @@ pub fn constant_key_in_circuit<F: PrimeField, CS: ConstraintSystem<F>>(
     Ok(Hasher::shared().key_in_circuit(cs, KeyDomain::Constant, &elements)?.plus(&low))
 }
 
-/// As [`hashed_key`], in the circuit, of the words besides the place: 264 rows, and as many for each word after the first of them.
+/// As [`hashed_key`], in the circuit, of the words besides the place: 264 rows for each of [`Layout::hashes`].
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
 pub fn hashed_key_in_circuit<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     others: &[Word<F>],
-    position: Position,
+    layout: Layout,
     place: &Lc<F>,
 ) -> Result<Lc<F>, SynthesisError> {
     let hasher = Hasher::shared();
-    let domain = domain(position);
-    // In the order in which they are folded: away from the place.
-    let ordered: Vec<&Word<F>> = match position {
-        Position::Last => others.iter().rev().collect(),
-        Position::First => others.iter().collect(),
-    };
-    let Some((last, before)) = ordered.split_last() else {
-        return hasher.key_in_circuit(cs, domain, &[Lc::zero(), Lc::constant(lone()), place.clone()]);
-    };
     let mut key = place.clone();
+    if layout.is_tagged() {
+        let [len, kind] = layout.tag();
+        let elements = [Lc::constant(len), Lc::constant(kind), key];
+        key = hasher.key_in_circuit(&mut cs.namespace(|| "bytes"), KeyDomain::Bytes, &elements)?;
+    }
+    let ordered = layout.ordered(others);
+    let Some((last, before)) = ordered.split_last() else {
+        return hasher.key_in_circuit(cs, layout.domain(), &[Lc::zero(), Lc::constant(lone()), key]);
+    };
     for (index, word) in before.iter().enumerate() {
         let mut cs = cs.namespace(|| format!("word {index}"));
         let elements = limbs(&mut cs, word, key)?;
         key = hasher.key_in_circuit(&mut cs, KeyDomain::Word, &elements)?;
     }
     let elements = limbs(cs, last, key)?;
-    hasher.key_in_circuit(cs, domain, &elements)
+    hasher.key_in_circuit(cs, layout.domain(), &elements)
 }
 
 fn limbs<F: PrimeField, CS: ConstraintSystem<F>>(
@@ -175,12 +272,12 @@ fn limbs<F: PrimeField, CS: ConstraintSystem<F>>(
 
 /// The places that an execution has hashed: from slots as the EVM numbers them to keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Preimages(BTreeMap<U256, (Vec<U256>, Position)>);
+pub struct Preimages(BTreeMap<U256, (Vec<U256>, Layout)>);
 
 impl Preimages {
-    /// Remembers that `hash` is that of `words`, of which the one at `position` is a place.
-    pub fn insert(&mut self, hash: U256, words: &[U256], position: Position) {
-        self.0.entry(hash).or_insert_with(|| (words.to_vec(), position));
+    /// Remembers that `hash` is that of `words`, in which the place is where `layout` says.
+    pub fn insert(&mut self, hash: U256, words: &[U256], layout: Layout) {
+        self.0.entry(hash).or_insert_with(|| (words.to_vec(), layout));
     }
 
     /// Whether the key of a slot is known without asking what a constant means: it is a small number or a known hash.
@@ -194,24 +291,24 @@ impl Preimages {
     }
 
     /// The hash up to 2^64 below a slot, with its words and the position of the place among them.
-    pub fn below(&self, slot: &U256) -> Option<(&U256, &[U256], Position)> {
-        let (hash, (words, position)) = self.0.range(..=*slot).next_back()?;
-        (slot - hash <= U256::from(u64::MAX)).then_some((hash, words.as_slice(), *position))
+    pub fn below(&self, slot: &U256) -> Option<(&U256, &[U256], Layout)> {
+        let (hash, (words, layout)) = self.0.range(..=*slot).next_back()?;
+        (slot - hash <= U256::from(u64::MAX)).then_some((hash, words.as_slice(), *layout))
     }
 
-    /// Moves the place in all hashes of two words.
-    pub fn set_pairs(&mut self, position: Position) {
-        for (words, at) in self.0.values_mut() {
-            if words.len() == 2 {
-                *at = position;
+    /// Moves the place in hashes of which a program says where it is.
+    pub fn set_scheme(&mut self, scheme: &Scheme) {
+        for (_, layout) in self.0.values_mut() {
+            if let Some(&position) = scheme.0.get(&layout.len) {
+                layout.position = position;
             }
         }
     }
 
     /// Remembers what `others` knows.
     pub fn extend(&mut self, others: &Self) {
-        for (hash, (words, position)) in &others.0 {
-            self.insert(*hash, words, *position);
+        for (hash, (words, layout)) in &others.0 {
+            self.insert(*hash, words, *layout);
         }
     }
 
@@ -221,12 +318,12 @@ impl Preimages {
         let mut hashes = Vec::new();
         // Nobody finds hashes that lie in one another in a circle, but they could be claimed.
         while slot.bit_len() as u32 > OFFSET_BITS && hashes.len() <= self.0.len() {
-            let Some((hash, words, position)) = self.below(&slot) else { break };
-            hashes.push((words, position, slot - hash));
-            slot = position.split(words).map_or(U256::ZERO, |(place, _)| *place);
+            let Some((hash, words, layout)) = self.below(&slot) else { break };
+            hashes.push((words, layout, slot - hash));
+            slot = layout.split(words).0.copied().unwrap_or_default();
         }
-        hashes.into_iter().rev().fold(constant_key(&slot, origin), |place, (words, position, offset)| {
-            hashed_key(words, position, place) + from_u256::<F>(&offset)
+        hashes.into_iter().rev().fold(constant_key(&slot, origin), |place, (words, layout, offset)| {
+            hashed_key(words, layout, place) + from_u256::<F>(&offset)
         })
     }
 }
@@ -244,19 +341,32 @@ mod tests {
     fn agrees<F: PrimeField>() {
         let origin = origin::<F>(&[7; 20]);
         let words = [U256::from(5), U256::MAX - U256::from(3), U256::from(1) << 200];
-        for count in 1..=3 {
-            for position in [Position::Last, Position::First] {
-                let place = if position == Position::Last { count - 1 } else { 0 };
+        for len in [1, 31, 32, 36, 52, 64, 65, 96] {
+            for position in [Position::Last, Position::First, Position::Nowhere] {
+                let layout = Layout { len, position };
+                // A word that counts in part is no place.
+                if (layout.words() == 1 || position == Position::Last) && len % 32 > 0 && position != Position::Nowhere {
+                    continue;
+                }
+                let words = &words[..layout.words()];
+                let (place, others) = layout.split(words);
+                assert_eq!(layout.join(place.copied().unwrap_or_default(), others), words);
                 let mut cs = CheckCs::<F>::recording();
-                let key = constant_key(&words[place], origin);
-                let others: Vec<Word<F>> = (0..count)
-                    .filter(|&at| at != place)
-                    .map(|at| word(&mut cs, &format!("word {at}"), words[at]))
-                    .collect();
+                let key = constant_key(&place.copied().unwrap_or_default(), origin);
+                let count = others.len();
+                let others: Vec<Word<F>> =
+                    (0..count).map(|at| word(&mut cs, &format!("word {at}"), others[at])).collect();
+                for (at, other) in others.iter().enumerate() {
+                    drop(other.pair(&mut cs.namespace(|| format!("limbs {at}"))).unwrap());
+                }
                 let lc = Lc::alloc(&mut cs, || "place".into(), Some(key)).unwrap();
-                let got = hashed_key_in_circuit(&mut cs, &others, position, &lc).unwrap();
+                let before = cs.rows();
+                let got = hashed_key_in_circuit(&mut cs, &others, layout, &lc).unwrap();
                 assert_eq!(cs.verdict(), Ok(()));
-                assert_eq!(got.value(), Some(hashed_key(&words[..count], position, key)), "{count} {position:?}");
+                assert_eq!(got.value(), Some(hashed_key(words, layout, key)), "{layout:?}");
+                // An element that is a sum has a row of its own.
+                let (rows, hashes) = (cs.rows() - before, layout.hashes());
+                assert!((264 * hashes..=267 * hashes).contains(&rows), "{layout:?}: {rows}");
             }
         }
         for slot in [U256::from(3), U256::from(u64::MAX), U256::MAX, U256::from(1) << 64] {
@@ -281,12 +391,20 @@ mod tests {
         let all = [
             place,
             constant_key(&(U256::from(1) << 64), origin),
-            hashed_key(&[p], Position::Last, place),
-            hashed_key(&[k, p], Position::Last, place),
-            hashed_key(&[p, k], Position::First, place),
-            hashed_key(&[U256::ZERO, p], Position::Last, place),
-            hashed_key(&[k, k, p], Position::Last, place),
-            hashed_key(&[k, p], Position::Last, constant_key(&p, super::origin(&[8; 20]))),
+            hashed_key(&[p], Layout::whole(1, Position::Last), place),
+            hashed_key(&[k, p], Layout::whole(2, Position::Last), place),
+            hashed_key(&[p, k], Layout::whole(2, Position::First), place),
+            hashed_key(&[U256::ZERO, p], Layout::whole(2, Position::Last), place),
+            hashed_key(&[k, k, p], Layout::whole(3, Position::Last), place),
+            hashed_key(&[k, p], Layout::whole(2, Position::Last), constant_key(&p, super::origin(&[8; 20]))),
+            hashed_key(&[p, k], Layout { len: 36, position: Position::First }, place),
+            hashed_key(&[p, k], Layout { len: 37, position: Position::First }, place),
+            hashed_key(&[p, k], Layout::whole(2, Position::Nowhere), origin),
+            hashed_key(&[k, p], Layout::whole(2, Position::Nowhere), origin),
+            hashed_key(&[k], Layout::whole(1, Position::Nowhere), origin),
+            hashed_key(&[k], Layout { len: 31, position: Position::Nowhere }, origin),
+            hashed_key(&[p, k], Layout { len: 36, position: Position::Nowhere }, origin),
+            hashed_key(&[k], Layout::whole(1, Position::Nowhere), super::origin(&[8; 20])),
         ];
         for (at, key) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| other != key), "{at}");
@@ -296,17 +414,15 @@ mod tests {
     #[test]
     fn slots_are_found_by_their_hashes() {
         let origin = origin::<Fr>(&[7; 20]);
-        let keccak = |words: &[U256]| {
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-            zvm_ir::eval::keccak256(&bytes)
-        };
+        let pair = Layout::whole(2, Position::Last);
+        let keccak = |words: &[U256]| pair.hash(words);
         let mut preimages = Preimages::default();
         let outer = [U256::from(9), U256::from(1)];
         let inner = [U256::from(4), keccak(&outer)];
-        preimages.insert(keccak(&outer), &outer, Position::Last);
-        preimages.insert(keccak(&inner), &inner, Position::Last);
-        let first = hashed_key(&outer, Position::Last, constant_key(&U256::from(1), origin));
-        let second = hashed_key(&inner, Position::Last, first);
+        preimages.insert(keccak(&outer), &outer, pair);
+        preimages.insert(keccak(&inner), &inner, pair);
+        let first = hashed_key(&outer, pair, constant_key(&U256::from(1), origin));
+        let second = hashed_key(&inner, pair, first);
         assert_eq!(preimages.key(&keccak(&inner), origin), second);
         assert_eq!(preimages.key(&(keccak(&inner) + U256::from(2)), origin), second + Fr::from(2));
         assert_eq!(preimages.key(&U256::from(6), origin), origin + Fr::from(6));

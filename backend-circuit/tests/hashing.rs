@@ -29,7 +29,7 @@ const HASH_ROWS: u64 = 90_000;
 const CHAIN: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u6 = iconst \
      32\n v3: u256 = calldataload v2\n v4: u2 = trunc v3\n v5: u160 = caller\n v6: u256 = zext v5\n v7: u1 = iszero v1\n brif v7, \
      block3(v1), block1(v1, v4)\nblock1(v10: u256, v11: u2):\n v12: u1 = iszero v11\n brif v12, block3(v10), block2\nblock2:\n v13: \
-     u256 = keccak_words v10, v6 @0020\n v14: u1 = iconst 1\n v15: u2 = sub v11, v14\n jump block1(v13, v15)\nblock3(v20: u256):\n \
+     u256 = keccak_words 64, v10, v6 @0020\n v14: u1 = iconst 1\n v15: u2 = sub v11, v14\n jump block1(v13, v15)\nblock3(v20: u256):\n \
      return_words 32, v20\n}\n";
 
 fn program(text: &str) -> Arc<Program> {
@@ -48,7 +48,7 @@ fn hash_regions(program: &Program) -> Vec<Region> {
 /// A program that hashes words of all widths in straight lines, on one path only, and twice in a row.
 const BRANCHES: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u6 = iconst \
      32\n v3: u256 = calldataload v2\n v4: u8 = trunc v3\n v5: u256 = zext v4\n v6: u256 = iconst 7\n v7: u1 = ult v1, v3\n brif v7, \
-     block1, block2(v3)\nblock1:\n v10: u256 = keccak_words v5, v6\n v11: u256 = keccak_words v10, v1, v10, v3, v5\n v12: u256 = wadd \
+     block1, block2(v3)\nblock1:\n v10: u256 = keccak_words 64, v5, v6\n v11: u256 = keccak_words 150, v10, v1, v10, v3, v5\n v12: u256 = wadd \
      v11, v10\n jump block2(v12)\nblock2(v20: u256):\n v21: u256 = xor v20, v1\n return_words 32, v21\n}\n";
 
 #[test]
@@ -68,6 +68,61 @@ fn hashing_programs_agree_with_the_interpreter() {
             let (outcome, _) = program.check(&call).unwrap_or_else(|error| panic!("{words:x?}: {error}"));
             assert_eq!(outcome, native, "{words:x?}");
         }
+    }
+}
+
+/// Copies ten words of the calldata to memory and hashes bytes of it, whose place and number are the first words of the calldata, and the
+/// hash of as many from the place 5 on.
+fn bytes() -> String {
+    let copied: String = (0..10)
+        .map(|at| {
+            let (offset, from, word) = (100 + 3 * at, 101 + 3 * at, 102 + 3 * at);
+            format!(
+                " v{from}: u9 = iconst {}\n v{offset}: u9 = iconst {}\n v{word}: u256 = calldataload v{from}\n mstore v{offset}, v{word}\n",
+                64 + 32 * at,
+                128 + 32 * at
+            )
+        })
+        .collect();
+    format!(
+        "zvm 1\nentry @main\nfunc @main() {{\nblock0:\n v0: u1 = iconst 0\n v1: u6 = iconst 32\n v4: u256 = calldataload v0\n v5: u256 = \
+         calldataload v1\n{copied} v7: u256 = keccak256 v4, v5 @0040\n v8: u3 = iconst 5\n mstore v8, v7\n v9: u256 = keccak256 v8, v5 \
+         @0050\n v10: u256 = xor v7, v9\n return_words 64, v7, v10\n}}\n"
+    )
+}
+
+/// Lengths and places on both sides of every edge: of words, of blocks, of the padding.
+#[test]
+fn bytes_of_any_number_are_hashed() {
+    let text = bytes();
+    let module = zvm_ir::parse(&text).unwrap();
+    let program = program(&text);
+    assert_eq!(program.unprovable().iter().filter(|exit| !exit.reason.is_limit()).count(), 0);
+    assert_eq!(hash_regions(&program).len(), 1, "both hashes have one permutation");
+    let data: Vec<Word> = (1..=10u64).map(|at| Word::MAX / Word::from(2 * at + 1)).collect();
+    for (place, len) in [
+        (128u64, 0u64),
+        (128, 1),
+        (129, 31),
+        (159, 32),
+        (131, 33),
+        (160, 96),
+        (133, 128),
+        (128, 134),
+        (128, 135),
+        (134, 136),
+        (130, 137),
+        (140, 271),
+        (128, 272),
+        (151, 300),
+        (10_000, 140),
+    ] {
+        let words: Vec<Word> = [Word::from(place), Word::from(len)].iter().chain(&data).copied().collect();
+        let calldata: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+        let call = Call { calldata, ..Call::default() };
+        let native = interp::run(&module, interp::Call::new(&call.calldata, &call.env), &EmptyState).unwrap();
+        let (outcome, _) = program.check(&call).unwrap_or_else(|error| panic!("{place} {len}: {error}"));
+        assert_eq!(outcome, native, "{place} {len}");
     }
 }
 
@@ -101,7 +156,7 @@ fn a_hash_too_long_is_an_exit() {
     let words = ["v1"; 34].join(", ");
     let text = format!(
         "zvm 1\nentry @main\nfunc @main() {{\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = keccak_words \
-         {words} @0042\n return_words 32, v2\n}}\n"
+         1088, {words} @0042\n return_words 32, v2\n}}\n"
     );
     let error = program(&text).check(&call([Word::ZERO, Word::ZERO])).unwrap_err();
     let CircuitError::Unprovable(exit) = error else { panic!("{error}") };

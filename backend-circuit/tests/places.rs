@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tree_walks::random;
 use zvm_backend_circuit::field::to_u256;
 use zvm_backend_circuit::nova::Fr;
-use zvm_backend_circuit::place::{Position, Preimages, origin};
+use zvm_backend_circuit::place::{Layout, Position, Preimages, origin};
 use zvm_backend_circuit::state::place::{MAX_DEPTH, MAX_WORDS, Part, Place, PlaceError};
 use zvm_ir::Word as U256;
 
@@ -87,6 +87,24 @@ fn alike() -> Vec<Place> {
             places.push(Place::hash(parts).unwrap());
         }
     }
+    // Words of which the last counts in part, and words that are no places.
+    let top = U256::from(6) << 248;
+    for len in [33, 36] {
+        for base in [plain(5), entry.clone()] {
+            let parts = vec![Part::Place(base), Part::Word(top)];
+            places.push(Place::hash_of_bytes(parts, len).unwrap());
+        }
+        places.push(Place::hash_of_data(vec![five, top], len).unwrap());
+    }
+    places.push(Place::hash_of_data(vec![entry.slot(), top], 33).unwrap());
+    places.push(Place::hash_of_data(vec![top], 1).unwrap());
+    for len in [8, 32] {
+        places.push(Place::hash_of_data(vec![top], len).unwrap().plus(u64::from(len)).unwrap());
+    }
+    for words in [vec![five, top], vec![top, five], vec![U256::ZERO, five, six]] {
+        let len = 32 * words.len() as u32;
+        places.push(Place::hash_of_data(words, len).unwrap());
+    }
     places
 }
 
@@ -117,15 +135,31 @@ fn built(seed: u64) -> (Place, Preimages) {
     let (mut place, mut preimages) = (Place::Plain(U256::from(draw())), Preimages::default());
     for _ in 0..draw() % 5 {
         let others: Vec<U256> = (0..draw() % 4).map(|_| word(draw() >> 8) >> (draw() % 256) as usize).collect();
-        let position = if draw() % 2 == 0 && !others.is_empty() { Position::First } else { Position::Last };
+        let position = match draw() % 5 {
+            0 if !others.is_empty() => Position::Nowhere,
+            1 | 2 if !others.is_empty() => Position::First,
+            _ => Position::Last,
+        };
+        let count = others.len() + usize::from(position != Position::Nowhere);
+        let unused = if position == Position::Last { 0 } else { (draw() % 64) as u32 % 32 };
+        let layout = Layout { len: 32 * count as u32 - unused, position };
+        let mut others = others;
+        if let Some(last) = others.last_mut() {
+            *last = (*last >> (8 * unused) as usize) << (8 * unused) as usize;
+        }
         let offset = draw() >> (draw() % 64);
-        let at = if position == Position::First { 0 } else { others.len() };
-        let mut words = others.clone();
-        words.insert(at, place.slot());
-        let mut parts: Vec<Part> = others.into_iter().map(Part::Word).collect();
-        parts.insert(at, Part::Place(place));
-        preimages.insert(keccak(&words), &words, position);
-        place = Place::hash(parts).unwrap().plus(offset).unwrap();
+        let words = layout.join(place.slot(), &others);
+        preimages.insert(layout.hash(&words), &words, layout);
+        place = match position {
+            Position::Nowhere => Place::hash_of_data(others, layout.len),
+            _ => {
+                let others: Vec<Part> = others.into_iter().map(Part::Word).collect();
+                Place::hash_of_bytes(layout.join(Part::Place(place), &others), layout.len)
+            }
+        }
+        .unwrap()
+        .plus(offset)
+        .unwrap();
     }
     (place, preimages)
 }
@@ -158,7 +192,7 @@ fn constants_are_places_where_they_are_known_to_be() {
     assert_eq!(place.key::<Fr>(&ACCOUNT), Preimages::default().key(&constant, origin::<Fr>(&ACCOUNT)));
     // Also below a hash.
     let mut preimages = Preimages::default();
-    preimages.insert(keccak(&[constant]), &[constant], Position::Last);
+    preimages.insert(keccak(&[constant]), &[constant], Layout::whole(1, Position::Last));
     let items = Place::of(&keccak(&[constant]), &preimages, |slot| *slot == constant).unwrap();
     assert_eq!(items, Some(place.items().unwrap()));
     assert_eq!(Place::of(&keccak(&[constant]), &preimages, |_| false), Ok(None));
@@ -170,7 +204,7 @@ fn deep_hashes_have_a_key_and_no_place() {
     let mut preimages = Preimages::default();
     let mut slot = U256::from(1);
     for _ in 0..20_000 {
-        preimages.insert(keccak(&[slot]), &[slot], Position::Last);
+        preimages.insert(keccak(&[slot]), &[slot], Layout::whole(1, Position::Last));
         slot = keccak(&[slot]);
     }
     assert_eq!(Place::of(&slot, &preimages, |_| false), Err(PlaceError::TooDeep));
@@ -193,7 +227,18 @@ fn text_goes_round() {
     let nested = plain(5).vyper_entry(six).unwrap().vyper_entry(five).unwrap();
     assert_eq!(nested.to_string(), "keccak(keccak([0x5], 0x6), 0x5)");
     assert_eq!("keccak([keccak([5], 6)], 5)".parse(), Ok(nested));
+    let part = U256::from(0x978aab92u32) << 224;
+    let set = Place::hash_of_bytes(vec![Part::Word(five), Part::Word(part)], 36).unwrap();
+    assert_eq!(set.to_string(), format!("keccak:36(0x5, {part:#x})"));
+    assert_eq!(format!("keccak:0x24([5], {part})").parse(), Ok(set));
+    let data = Place::hash_of_data(vec![six, part], 52).unwrap().plus(3).unwrap();
+    assert_eq!(data.to_string(), format!("keccak_data:52(0x6, {part:#x})+3"));
+    assert_eq!("keccak_data(5)".parse(), Ok(Place::hash_of_data(vec![five], 32).unwrap()));
     for text in [
+        "keccak_data(keccak(1))",
+        "keccak_data:",
+        "keccak_data:(1)",
+        "keccak:36",
         "",
         "keccak",
         "keccak(",
@@ -226,6 +271,21 @@ fn text_goes_round() {
         let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
         assert_eq!(deep.parse::<Place>(), Err(PlaceError::TooDeep));
     }
+    for (text, len, words) in [
+        ("keccak:36(1)", 36, 1),
+        ("keccak:31(1)", 31, 1),
+        ("keccak:64(1)", 64, 1),
+        ("keccak:36(1, [0])", 36, 2),
+        ("keccak:36(1, keccak(2))", 36, 2),
+        ("keccak:0(1)", 0, 1),
+        ("keccak_data:65(1, 2)", 65, 2),
+        ("keccak_data:32(1, 2)", 32, 2),
+        ("keccak_data:340282366920938463463374607431768211456(1)", u32::MAX, 1),
+    ] {
+        assert_eq!(text.parse::<Place>(), Err(PlaceError::Length(len, words)), "{text}");
+    }
+    assert_eq!("keccak:36(1, 2)".parse::<Place>(), Err(PlaceError::PastTheEnd));
+    assert_eq!("keccak_data:31(1)".parse::<Place>(), Err(PlaceError::PastTheEnd));
     let deepest = format!("{}1{}", "keccak(".repeat(MAX_DEPTH), ")".repeat(MAX_DEPTH));
     assert!(deepest.parse::<Place>().unwrap().items().is_err());
     let long = format!("keccak({})", vec!["1"; MAX_WORDS + 1].join(","));

@@ -68,14 +68,15 @@ impl Context<'_> {
         match (opcode, imm) {
             (Opcode::Select, _) => expand.select(inst, &args),
             (Opcode::Trunc, _) => expand.trunc(inst, &args),
-            (Opcode::KeccakWords, _) => {
-                self.words_in_scratch(expand, inst, &args, Opcode::Keccak256, 32 * args.len() as u64, &[])?;
+            (Opcode::KeccakWords, Imm::Len(len)) => {
+                self.words_in_scratch(expand, inst, &args, Opcode::Keccak256, u64::from(len), &[])?;
             }
             (Opcode::LogWords, Imm::Len(len)) => {
                 let topics = expand.func.insts[inst].topics().map_or(0, <[Value]>::len);
                 let (topics, words) = args.split_at(topics);
                 self.words_in_scratch(expand, inst, words, Opcode::Log, u64::from(len), topics)?;
             }
+            (Opcode::KeccakF, _) => return Err(unsupported()),
             // Nothing happens on the EVM either.
             (Opcode::Note, _) => {}
             (Opcode::Calldataload, _) if self.creation => self.code_word(expand, inst, &args)?,

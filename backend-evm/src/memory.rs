@@ -295,6 +295,7 @@ pub(crate) fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Byte
         | Opcode::Clz
         | Opcode::KeccakWords
+        | Opcode::KeccakF
         | Opcode::LogWords
         | Opcode::Note
         | Opcode::Bound

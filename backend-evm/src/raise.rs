@@ -564,7 +564,7 @@ mod tests {
             "sstore v5, v7\nstop",
             "mstore v5, v6\nstop",
             "return_words 32, v6",
-            "v8: u256 = keccak_words v6\nsstore v7, v8\nstop",
+            "v8: u256 = keccak_words 32, v6\nsstore v7, v8\nstop",
             "v8: u256 = wmul v6, v7\nsstore v7, v8\nstop",
             "v8: u256 = wadd v6, v3\nsstore v7, v8\nstop",
             "v8: u256 = calldataload v5\nsstore v7, v8\nstop",

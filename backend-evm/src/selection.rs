@@ -36,6 +36,7 @@ pub(crate) fn select(opcode: Opcode, operands: usize) -> Selection {
         Opcode::Trunc
         | Opcode::Select
         | Opcode::KeccakWords
+        | Opcode::KeccakF
         | Opcode::LogWords
         | Opcode::Note
         | Opcode::Bound

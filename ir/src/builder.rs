@@ -3,7 +3,7 @@
 use crate::Word;
 use crate::entities::{Block, Data, Func, Inst, Value};
 use crate::function::{BlockCall, Function, Imm, InstData, Pc};
-use crate::opcode::{Opcode, TrapCode, WidthError};
+use crate::opcode::{ImmKind, Opcode, TrapCode, WidthError};
 use crate::types::Type;
 
 /// Appends instructions at the end of a block. Each gets the current `pc`.
@@ -47,11 +47,22 @@ impl<'f> Cursor<'f> {
     ///
     /// # Errors
     /// When the width rule cannot be applied, or the instruction has no result.
+    /// What takes a number of bytes of its words takes all of them.
     pub fn ins(&mut self, opcode: Opcode, args: &[Value]) -> Result<Value, WidthError> {
         let types: Vec<_> = args.iter().map(|&value| self.func.ty(value)).collect();
         let ty = opcode.result_type(&types)?.ok_or(WidthError::Declared)?;
-        let inst = self.push(opcode, Imm::None, args, Vec::new(), &[ty]);
+        let imm = match opcode.info().imm {
+            ImmKind::Len => Imm::Len(32 * args.len() as u32),
+            _ => Imm::None,
+        };
+        let inst = self.push(opcode, imm, args, Vec::new(), &[ty]);
         Ok(self.func.insts[inst].results[0])
+    }
+
+    /// Appends `keccak_words`: the hash of the first `len` bytes of `words`.
+    pub fn keccak_words(&mut self, len: u32, words: &[Value]) -> Value {
+        let inst = self.push(Opcode::KeccakWords, Imm::Len(len), words, Vec::new(), &[Type::WORD]);
+        self.func.insts[inst].results[0]
     }
 
     /// Appends an instruction without result and without immediate: a store, a log, a halt.

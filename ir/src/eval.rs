@@ -4,7 +4,7 @@
 //! instruction's meaning anywhere is a bug. Source: the Yellow Paper, appendix H.2, and the EIPs named in the table.
 
 use ruint::Uint;
-use tiny_keccak::{Hasher, Keccak};
+use tiny_keccak::{Hasher, Keccak, keccakf};
 
 use crate::Word;
 use crate::function::Imm;
@@ -28,6 +28,41 @@ pub enum EvalError {
         /// The width promised.
         bits: u16,
     },
+}
+
+/// The words that hold the state of Keccak-f[1600].
+pub const STATE_WORDS: usize = 7;
+
+/// The words of a state after Keccak-f[1600].
+fn permuted(words: &[Word]) -> [Word; STATE_WORDS] {
+    let mut bytes = [0; 32 * STATE_WORDS];
+    for (chunk, word) in bytes.chunks_mut(32).zip(words) {
+        chunk.copy_from_slice(&word.to_be_bytes::<32>());
+    }
+    let (state, rest) = bytes.split_at_mut(200);
+    let mut lanes = [0; 25];
+    for (lane, chunk) in lanes.iter_mut().zip(state.chunks(8)) {
+        *lane = chunk.iter().rev().fold(0u64, |lane, &byte| lane << 8 | u64::from(byte));
+    }
+    keccakf(&mut lanes);
+    for (chunk, lane) in state.chunks_mut(8).zip(lanes) {
+        chunk.copy_from_slice(&lane.to_le_bytes());
+    }
+    rest.fill(0);
+    let mut out = [Word::ZERO; STATE_WORDS];
+    for (word, chunk) in out.iter_mut().zip(bytes.chunks(32)) {
+        *word = Word::try_from_be_slice(chunk).unwrap_or_default();
+    }
+    out
+}
+
+/// The data of `keccak_words`, `return_words`, `revert_words` and `log_words`: the first bytes of the words. `None` if they are too few.
+pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
+    let Imm::Len(len) = imm else { return None };
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
+    let len = usize::try_from(len).ok().filter(|&len| len <= bytes.len())?;
+    bytes.truncate(len);
+    Some(bytes)
 }
 
 /// The value of a pure instruction.
@@ -189,9 +224,14 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         }
         Opcode::Clz => Word::from(unary()?.leading_zeros()),
         Opcode::KeccakWords => {
-            let bytes: Vec<u8> = args.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-            keccak256(&bytes)
+            keccak256(&words_data(imm, args).ok_or_else(malformed)?)
         }
+        Opcode::KeccakF => match (imm, args.len()) {
+            (Imm::Word(index), STATE_WORDS) if index < Word::from(STATE_WORDS) => {
+                permuted(args)[index.saturating_to::<usize>()]
+            }
+            _ => return Err(malformed()),
+        },
         Opcode::Keccak256
         | Opcode::Bound
         | Opcode::Mload
@@ -361,15 +401,40 @@ mod tests {
     #[test]
     fn keccak_of_nothing_and_of_words() {
         let empty = "0xc5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470";
-        assert_eq!(word(Opcode::KeccakWords, &[]), empty.parse::<Word>().unwrap());
-        assert_eq!(word(Opcode::KeccakWords, &[n(0)]), keccak256(&[0; 32]));
+        let hash = |len, words: &[Word]| eval(Opcode::KeccakWords, Imm::Len(len), words, Some(Type::WORD));
+        assert_eq!(hash(0, &[]), Ok(empty.parse::<Word>().unwrap()));
+        assert_eq!(hash(32, &[n(0)]), Ok(keccak256(&[0; 32])));
+        // What stands behind the last byte does not count.
+        assert_eq!(hash(33, &[n(1), Word::MAX]), hash(33, &[n(1), n(0xff) << 248]));
+        assert_ne!(hash(33, &[n(1), n(0)]), hash(34, &[n(1), n(0)]));
+        assert!(hash(33, &[n(0)]).is_err());
+    }
+
+    /// A sponge of a permutation is the hash.
+    #[test]
+    fn keccak_f_of_one_block() {
+        let state = |index: u64, words: &[Word]| eval(Opcode::KeccakF, Imm::Word(n(index)), words, Some(Type::WORD));
+        let message = [n(7), Word::MAX, n(9) << 8usize];
+        let mut words = [message[0], message[1], message[2], n(1) << 248usize, n(0x80) << 192usize, n(0), n(0)];
+        let hash = eval(Opcode::KeccakWords, Imm::Len(96), &message, Some(Type::WORD));
+        assert_eq!(state(0, &words), hash);
+        // What stands behind the 200 bytes neither counts nor is there afterwards.
+        let last = state(6, &words).unwrap();
+        assert_eq!(last << 64, n(0));
+        words[6] = Word::MAX >> 64;
+        assert_eq!(state(0, &words), hash);
+        assert!(state(7, &words).is_err() && state(0, &words[..6]).is_err());
     }
 
     #[test]
     fn exactly_the_pure_rows_have_a_value() {
         for &opcode in Opcode::ALL {
             let count = opcode.info().operands.len();
-            let imm = if opcode == Opcode::Iconst { Imm::Word(n(1)) } else { Imm::None };
+            let imm = match opcode {
+                Opcode::Iconst | Opcode::KeccakF => Imm::Word(n(1)),
+                Opcode::KeccakWords => Imm::Len(0),
+                _ => Imm::None,
+            };
             let result = eval(opcode, imm, &vec![n(1); count], Some(Type::WORD));
             assert_eq!(result.is_ok(), opcode.is_pure(), "{opcode}: {result:?}");
         }

@@ -16,7 +16,7 @@ pub use error::InterpError;
 use crate::Word;
 use crate::entities::{Block, Func, Inst, Value};
 use crate::env::{Env, word_address};
-use crate::eval::{eval, keccak256};
+use crate::eval::{eval, keccak256, words_data};
 use crate::function::{BlockCall, Function, Imm, InstData, Module, Pc};
 use crate::host::{Host, Ledger, PreState};
 use crate::memory::{Memory, MemoryLimit};
@@ -554,7 +554,8 @@ impl<'a> Machine<'a> {
             | Opcode::Sar
             | Opcode::Byte
             | Opcode::Clz
-            | Opcode::KeccakWords => return Err(malformed()),
+            | Opcode::KeccakWords
+            | Opcode::KeccakF => return Err(malformed()),
         })
     }
 
@@ -595,15 +596,6 @@ pub fn padded_word(bytes: &[u8], offset: Word) -> Word {
     let mut word = [0; 32];
     word[..available.len()].copy_from_slice(available);
     Word::from_be_bytes(word)
-}
-
-/// The data of `return_words`, `revert_words` and `log_words`.
-pub fn words_data(imm: Imm, words: &[Word]) -> Option<Vec<u8>> {
-    let Imm::Len(len) = imm else { return None };
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-    let len = usize::try_from(len).ok().filter(|&len| len <= bytes.len())?;
-    bytes.truncate(len);
-    Some(bytes)
 }
 
 #[cfg(test)]

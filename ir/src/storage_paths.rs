@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use cranelift_entity::SecondaryMap;
 
 use crate::entities::{Block, Func, Inst, Value};
-use crate::function::{Function, Imm, Module, ValueDef};
+use crate::function::{Function, Imm, InstData, Module, ValueDef};
 use crate::opcode::Opcode;
 
 /// What the hashes of a module are used for.
@@ -162,9 +162,13 @@ fn argument_of(function: &Function, inst: Inst, mut at: usize) -> Option<Value> 
 }
 
 /// Whether operand `at` of a hash of words is the place in which a mapping or an array lies: the only word, or one of two
-/// of which the other is not one as well. (Of two hashes Solidity's order decides: the key comes first.)
+/// of which the other is not one as well. (Of two hashes Solidity's order decides: the key comes first.) Where the last word is hashed
+/// in part, it is the first.
 fn is_place(function: &Function, inst: Inst, at: usize) -> bool {
-    let args = &function.insts[inst].args;
+    let InstData { args, imm, .. } = &function.insts[inst];
+    if !matches!(imm, Imm::Len(len) if len % 32 == 0) {
+        return at == 0 && args.len() > 1;
+    }
     match (args.len(), at) {
         (1, _) | (2, 1) => true,
         (2, 0) => !is_hash(function, args[1]) && function.constant(args[1]).is_none(),
@@ -193,27 +197,27 @@ mod tests {
 
     #[test]
     fn nested_mappings_and_offsets_are_structured() {
-        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words v0, v2\n    v4: u256 = keccak_words v1, v3\n    \
+        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words 64, v0, v2\n    v4: u256 = keccak_words 64, v1, v3\n    \
                     v5: u1 = iconst 1\n    v6: u256 = wadd v4, v5\n    v7: u256 = sload v6\n    sstore v6, v7\n    stop\n";
         assert_eq!(counts(body), (2, 2, 2));
     }
 
     #[test]
     fn a_hash_that_is_seen_is_not_structured() {
-        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words v0, v2\n    v4: u256 = sload v3\n    \
+        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words 64, v0, v2\n    v4: u256 = sload v3\n    \
                     sstore v4, v3\n    stop\n";
         assert_eq!(counts(body), (0, 1, 1));
-        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words v0, v2\n    v4: u1 = eq v3, v1\n    \
+        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words 64, v0, v2\n    v4: u1 = eq v3, v1\n    \
                     v5: u256 = sload v4\n    return_words 32, v5\n";
         assert_eq!(counts(body), (0, 0, 1));
     }
 
     #[test]
     fn uses_are_followed_through_blocks() {
-        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words v0, v2\n    jump block1(v3)\n\
+        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words 64, v0, v2\n    jump block1(v3)\n\
                     block1(v4: u256):\n    v5: u256 = sload v4\n    return_words 32, v5\n";
         assert_eq!(counts(body), (1, 1, 1));
-        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words v0, v2\n    jump block1(v3)\n\
+        let body = "    v2: u8 = iconst 3\n    v3: u256 = keccak_words 64, v0, v2\n    jump block1(v3)\n\
                     block1(v4: u256):\n    v5: u256 = sload v4\n    return_words 64, v5, v4\n";
         assert_eq!(counts(body), (0, 1, 1));
     }

@@ -17,8 +17,10 @@ use std::collections::BTreeSet;
 
 use cranelift_entity::SecondaryMap;
 
+use crate::Word;
 use crate::cfg::Cfg;
 use crate::entities::{Block, Inst, Value};
+use crate::eval::STATE_WORDS;
 use crate::function::{Function, Imm, InstData, Module, Pc, ValueDef};
 use crate::opcode::{Class, ImmKind, Opcode, Rule, WidthError};
 use crate::types::Type;
@@ -345,8 +347,14 @@ impl FunctionVerifier<'_> {
     /// Checks the immediate; whether the result types can be looked at.
     fn check_imm(&mut self, data: &InstData, kind: ImmKind) -> bool {
         match (kind, data.imm) {
+            (ImmKind::Word, Imm::Word(word)) => {
+                let fits = data.opcode != Opcode::KeccakF || word < Word::from(STATE_WORDS);
+                if !fits {
+                    self.report(VerifyErrorKind::Immediate(ImmKind::Word));
+                }
+                fits
+            }
             (ImmKind::None, Imm::None)
-            | (ImmKind::Word, Imm::Word(_))
             | (ImmKind::Place, Imm::Place(_))
             | (ImmKind::Trap, Imm::Trap(_)) => true,
             (ImmKind::Data, Imm::Data(segment)) => {

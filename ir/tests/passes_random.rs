@@ -112,7 +112,10 @@ impl Builder<'_> {
             .copied()
             .filter(|op| {
                 op.is_pure()
-                    && !matches!(op, Opcode::Iconst | Opcode::Zext | Opcode::Trunc | Opcode::Narrow | Opcode::Sub)
+                    && !matches!(
+                        op,
+                        Opcode::Iconst | Opcode::Zext | Opcode::Trunc | Opcode::Narrow | Opcode::Sub | Opcode::KeccakF
+                    )
             })
             .collect();
         let op = self.random.pick(&ops);
@@ -133,6 +136,12 @@ impl Builder<'_> {
         if matches!(op, Opcode::Signextend | Opcode::Byte) && self.random.below(2) == 0 {
             let k = self.random.below(33);
             args[0] = self.constant(Word::from(k));
+        }
+        if op == Opcode::KeccakWords {
+            let len = (32 * args.len() as u32).saturating_sub(self.random.below(2) as u32 * self.random.below(32) as u32);
+            let value = self.cursor().keccak_words(len, &args);
+            self.scope.push(value);
+            return;
         }
         // Exact instructions whose result would be too wide are left out.
         if let Ok(value) = self.cursor().ins(op, &args) {

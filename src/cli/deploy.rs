@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use zvm::evm::deploy::{arguments, deploy};
 use zvm::{Error, call};
-use zvm_ir::{Env, Word};
+use zvm_ir::Env;
 
 use super::output::{Output, grouped, write_file};
 use super::{Answer, Environment, Failure, Given, Program, contract};
@@ -61,10 +61,7 @@ impl Deploy {
         write_file(&runtime, format!("0x{}\n", hex::encode(&deployed.runtime)).as_bytes())?;
 
         let preimages = self.output.with_file_name("preimages.json");
-        let hashed = |words: &Vec<Word>| {
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-            Value::from(format!("0x{}", hex::encode(bytes)))
-        };
+        let hashed = |bytes: &Vec<u8>| Value::from(format!("0x{}", hex::encode(bytes)));
         let hashed: Value = deployed.preimages.iter().map(hashed).collect();
         write_file(&preimages, format!("{hashed:#}\n").as_bytes())?;
 

@@ -114,7 +114,7 @@ impl Run {
                 let mut programs = Programs::default();
                 let mut known = |address: &Address| {
                     let mut places = Places::default();
-                    hashed.iter().for_each(|words| places.add_preimage(words));
+                    hashed.iter().for_each(|bytes| places.add_preimage(bytes));
                     let own = watched.as_deref().filter(|_| calls.iter().any(|call| call.env.address == *address));
                     let held = state.accounts.get(address).map(|account| account.code.as_slice());
                     let code = own.or(held).unwrap_or_default();

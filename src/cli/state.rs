@@ -170,8 +170,8 @@ impl Import {
             self.run_calls(path, &state, &mut known)?;
         }
         if let Some(path) = &self.preimages {
-            for words in preimages(path)? {
-                known.add_preimage(&words);
+            for bytes in preimages(path)? {
+                known.add_preimage(&bytes);
             }
         }
         if let Some(path) = &self.places {
@@ -234,7 +234,7 @@ impl Import {
                 name: Some(format!("0x{}", hex::encode(call.env.address))),
             })?;
             let (execution, hashed) = Evm::new(&code).preimages(&call.calldata, &call.env_in(&state), &state)?;
-            hashed.iter().for_each(|words| known.add_preimage(words));
+            hashed.iter().for_each(|bytes| known.add_preimage(bytes));
             state.apply(&execution.changes);
         }
         Ok(())
@@ -322,8 +322,8 @@ fn texts(path: &str) -> Result<Vec<String>, Error> {
     document.as_array().ok_or_else(wrong)?.iter().map(text).collect()
 }
 
-/// What is hashed: hex strings in a list, or the values of an object. What is not whole words is no place and left out.
-fn preimages(path: &str) -> Result<Vec<Vec<Word>>, Error> {
+/// What is hashed: hex strings in a list, or the values of an object.
+fn preimages(path: &str) -> Result<Vec<Vec<u8>>, Error> {
     let texts = match parse(path)? {
         Value::Object(entries) => entries
             .into_iter()
@@ -334,14 +334,7 @@ fn preimages(path: &str) -> Result<Vec<Vec<Word>>, Error> {
             .collect::<Result<Vec<_>, _>>()?,
         _ => texts(path)?,
     };
-    let mut lists = Vec::new();
-    for text in texts {
-        let bytes = call::bytes(path, &text)?;
-        if !bytes.is_empty() && bytes.len().is_multiple_of(32) {
-            lists.push(bytes.chunks(32).filter_map(Word::try_from_be_slice).collect());
-        }
-    }
-    Ok(lists)
+    texts.iter().map(|text| call::bytes(path, text)).collect()
 }
 
 fn parse(path: &str) -> Result<Value, Error> {

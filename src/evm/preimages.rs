@@ -10,18 +10,18 @@ use revm::interpreter::Interpreter;
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::interpreter::interpreter_types::{Jumps, MemoryTr};
 use zvm_backend_circuit::state::place::MAX_WORDS;
-use zvm_ir::{Env, Word};
+use zvm_ir::Env;
 
 use crate::error::Error;
 use crate::evm::{Evm, Execution, Mainnet};
 use crate::state::State;
 
-/// Lists of words that were hashed.
-pub type Preimages = BTreeSet<Vec<Word>>;
+/// Bytes that were hashed.
+pub type Preimages = BTreeSet<Vec<u8>>;
 
 impl Evm {
-    /// Runs a call and gives what was hashed meanwhile, by the program and by all accounts that it calls: the lists of whole words,
-    /// as compilers hash for storage, of at most [`MAX_WORDS`].
+    /// Runs a call and gives what was hashed meanwhile, by the program and by all accounts that it calls, of at
+    /// most [`MAX_WORDS`] words.
     ///
     /// # Errors
     /// As [`Evm::run`].
@@ -45,7 +45,7 @@ impl<CTX> Inspector<CTX, EthInterpreter> for Hashes {
         }
         let operand = |at| interp.stack.peek(at).ok().and_then(|word| usize::try_from(word).ok());
         let (Some(offset), Some(length)) = (operand(0), operand(1)) else { return };
-        if length == 0 || !length.is_multiple_of(32) || length / 32 > MAX_WORDS {
+        if length == 0 || length > 32 * MAX_WORDS {
             return;
         }
         // Memory beyond its end is zero; the instruction itself has not run yet.
@@ -54,7 +54,6 @@ impl<CTX> Inspector<CTX, EthInterpreter> for Hashes {
         if held > 0 {
             bytes[..held].copy_from_slice(&interp.memory.slice(offset..offset + held));
         }
-        let word = |chunk: &[u8]| Word::try_from_be_slice(chunk).unwrap_or_default();
-        self.0.insert(bytes.chunks(32).map(word).collect());
+        self.0.insert(bytes);
     }
 }

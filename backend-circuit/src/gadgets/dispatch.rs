@@ -156,7 +156,17 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
             bytes::byte(cs, i, a)?
         }
         Opcode::Clz => bitwise::clz(cs, unary()?)?,
-        Opcode::KeccakWords => keccak::keccak_words(cs, args)?,
+        Opcode::KeccakWords => match imm {
+            Imm::Len(len) => keccak::keccak_first_bytes(cs, args, len as usize)?,
+            _ => return Err(malformed()),
+        },
+        Opcode::KeccakF => match imm {
+            Imm::Word(index) => {
+                let words = keccak::keccak_f_words(cs, args)?;
+                words.get(index.saturating_to::<usize>()).cloned().ok_or_else(malformed)?
+            }
+            _ => return Err(malformed()),
+        },
         Opcode::Keccak256
         | Opcode::Mload
         | Opcode::Mstore

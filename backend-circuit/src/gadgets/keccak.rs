@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
 use zvm_ir::Word as U256;
+use zvm_ir::eval::STATE_WORDS;
 
 use super::forms::{CHI, XOR3};
 use super::lc::Lc;
@@ -67,6 +68,33 @@ pub fn keccak_f<F: PrimeField, CS: ConstraintSystem<F>>(
         state = round(&mut cs.namespace(|| format!("round {index}")), &state, constant)?;
     }
     Ok(state)
+}
+
+/// [`keccak_f`] of a state of 200 bytes in seven words, big-endian and zeros behind them: the meaning of `keccak_f`, all seven words of it.
+///
+/// Rows: those of [`keccak_f`], and the words' bits where they are not known. What stands behind the 200 bytes does not count.
+///
+/// # Errors
+/// `Unsatisfiable` if the words are not seven; `AssignmentMissing` when the constraint system wants a value that is not known.
+pub fn keccak_f_words<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    words: &[Word<F>],
+) -> Result<Vec<Word<F>>, SynthesisError> {
+    if words.len() != STATE_WORDS {
+        return Err(SynthesisError::Unsatisfiable);
+    }
+    let mut cs = cs.namespace(|| "keccak_f");
+    let mut bits = message_of_words(&mut cs, words, 32)?;
+    bits.truncate(STATE);
+    let mut state = keccak_f(&mut cs, &bits)?;
+    state.resize_with(256 * STATE_WORDS, Lc::zero);
+    Ok(state.chunks(256).map(word_of_bytes).collect())
+}
+
+/// The word whose first byte, the most significant, is made of the first eight bits, least significant first.
+fn word_of_bytes<F: PrimeField>(bits: &[Lc<F>]) -> Word<F> {
+    let bits: Rc<[Lc<F>]> = bits.chunks(8).rev().flat_map(<[_]>::to_vec).collect();
+    Word::from_bits(256, &bits, bits_value(&bits))
 }
 
 fn round<F: PrimeField, CS: ConstraintSystem<F>>(
@@ -138,9 +166,7 @@ pub fn keccak256_bits<F: PrimeField, CS: ConstraintSystem<F>>(
         }
         state = keccak_f(&mut cs, &state)?;
     }
-    // The digest's first byte is the word's most significant.
-    let bits: Rc<[Lc<F>]> = (0..32).rev().flat_map(|byte| state[8 * byte..8 * byte + 8].to_vec()).collect();
-    Ok(Word::from_bits(256, &bits, bits_value(&bits)))
+    Ok(word_of_bytes(&state[..256]))
 }
 
 /// The integer that 256 bits make.
@@ -171,7 +197,7 @@ pub(super) fn message_of_words<F: PrimeField, CS: ConstraintSystem<F>>(
     Ok(message)
 }
 
-/// Keccak-256 of words, 32 bytes each: the meaning of `keccak_words`.
+/// Keccak-256 of words, 32 bytes each.
 ///
 /// Rows: as [`keccak256_bits`], and the words' bits where they are not known.
 ///
@@ -181,9 +207,23 @@ pub fn keccak_words<F: PrimeField, CS: ConstraintSystem<F>>(
     cs: &mut CS,
     words: &[Word<F>],
 ) -> Result<Word<F>, SynthesisError> {
+    keccak_first_bytes(cs, words, 32 * words.len())
+}
+
+/// Keccak-256 of the first `len` bytes of words: the meaning of `keccak_words`.
+///
+/// Rows: as [`keccak256_bits`], and the words' bits where they are not known.
+///
+/// # Errors
+/// `Unsatisfiable` if the words are too few; `AssignmentMissing` when the constraint system wants a value that is not known.
+pub fn keccak_first_bytes<F: PrimeField, CS: ConstraintSystem<F>>(
+    cs: &mut CS,
+    words: &[Word<F>],
+    len: usize,
+) -> Result<Word<F>, SynthesisError> {
     let mut cs = cs.namespace(|| "keccak_words");
     let message = message_of_words(&mut cs, words, 32)?;
-    keccak256_bits(&mut cs, &message)
+    keccak256_bits(&mut cs, message.get(..8 * len).ok_or(SynthesisError::Unsatisfiable)?)
 }
 
 /// Keccak-256 of bytes, words of at most 8 bits.

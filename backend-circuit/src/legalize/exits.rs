@@ -77,7 +77,13 @@ fn reason(func: &Function, data: &InstData, writes: Writes) -> Option<Reason> {
             Opcode::Tload | Opcode::Tstore => constant(0).is_none().then_some(Reason::Transient),
             _ => None,
         },
-        Support::Gadget | Support::Input | Support::Lookup | Support::Log | Support::Note | Support::Control => None,
+        Support::Gadget
+        | Support::Input
+        | Support::Lookup
+        | Support::Log
+        | Support::Note
+        | Support::Empty
+        | Support::Control => None,
     }
 }
 

@@ -9,9 +9,9 @@
 //! ```text
 //! block0:                                 block0:
 //!     v0: u256 = caller                       v0: u256 = caller
-//!     v1: u256 = keccak_words v0      ⟶       jump block1
+//!     v1: u256 = keccak_words 32, v0      ⟶       jump block1
 //!     return_words 32, v1                 block1:
-//!                                             v1: u256 = keccak_words v0
+//!                                             v1: u256 = keccak_words 32, v0
 //!                                             jump block2
 //!                                         block2:
 //!                                             return_words 32, v1
@@ -27,7 +27,7 @@ pub(super) fn isolate(func: &mut Function, places: &Places) {
     let mut work = func.layout.clone();
     while let Some(mut block) = work.pop() {
         let Some(at) =
-            func.blocks[block].insts.iter().position(|&inst| is_hash(func, inst) && places.position(inst).is_none())
+            func.blocks[block].insts.iter().position(|&inst| is_hash(func, inst) && places.layout(inst).is_none())
         else {
             continue;
         };

@@ -84,7 +84,7 @@ fn own_rows(func: &Function, costs: &mut Costs) -> Result<u64, CircuitError> {
             continue;
         }
         let own = match data.opcode {
-            Opcode::KeccakWords => HASH_ROWS,
+            Opcode::KeccakWords | Opcode::KeccakF => HASH_ROWS,
             opcode => {
                 let operand = |&value: &Value| match func.constant(value) {
                     Some(word) => Operand::Constant(func.ty(value).bits(), word & func.ty(value).max_value()),

@@ -42,13 +42,11 @@ fn most_bytes(opcode: Opcode) -> Option<usize> {
     }
 }
 
-/// The constant length of what an instruction takes out of memory word by word; `None` if it is not constant or too long, or not of whole
-/// words where it has to be.
+/// The constant length of what an instruction takes out of memory word by word; `None` if it is not constant or too long.
 pub(super) fn taken(func: &Function, data: &InstData) -> Option<u32> {
     let most = most_bytes(data.opcode)?;
     let len = func.constant(*data.args.get(1)?)?;
-    let len = u32::try_from(len).ok().filter(|&len| len as usize <= most)?;
-    (data.opcode != Opcode::Keccak256 || len.is_multiple_of(WORD)).then_some(len)
+    u32::try_from(len).ok().filter(|&len| len as usize <= most)
 }
 
 /// Puts a `bound` before each access whose place has a type of more than [`PLACE_BITS`] bits, and before what takes an unknown number
@@ -194,14 +192,14 @@ fn take_words(func: &mut Function) {
                         emit.op(Opcode::Mload, &[place])
                     })
                     .collect();
-                let (opcode, imm) = match data.opcode {
-                    Opcode::Return => (Opcode::ReturnWords, Imm::Len(len)),
-                    Opcode::Revert => (Opcode::RevertWords, Imm::Len(len)),
-                    Opcode::Log => (Opcode::LogWords, Imm::Len(len)),
-                    _ => (Opcode::KeccakWords, Imm::None),
+                let opcode = match data.opcode {
+                    Opcode::Return => Opcode::ReturnWords,
+                    Opcode::Revert => Opcode::RevertWords,
+                    Opcode::Log => Opcode::LogWords,
+                    _ => Opcode::KeccakWords,
                 };
                 let changed = &mut func.insts[inst];
-                (changed.opcode, changed.imm) = (opcode, imm);
+                (changed.opcode, changed.imm) = (opcode, Imm::Len(len));
                 changed.args = data.args[2..].iter().copied().chain(words).collect();
             }
             func.blocks[block].insts.push(inst);

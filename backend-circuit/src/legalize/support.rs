@@ -23,6 +23,8 @@ pub enum Support {
     Control,
     /// Hashes bytes of memory: words, if they are a constant number.
     Take,
+    /// The data that a call returned: none, for where another account's code ran nothing is proved.
+    Empty,
     /// A write to memory that legalisation drops or makes one of words.
     Write,
     /// No circuit: an execution that reaches it cannot be proved.
@@ -46,14 +48,12 @@ pub enum Reason {
     Memory,
     /// Memory beyond the limit, which no execution can pay for.
     MemoryLimit,
-    /// A Keccak hash of bytes whose number is not constant, or not of words, or of more than [`super::MAX_HASH_WORDS`] words.
+    /// A Keccak hash of bytes whose number is not constant, or of more than [`super::MAX_HASH_WORDS`] words.
     HashSize,
     /// The offset in the calldata is constant and beyond [`super::MAX_CALLDATA`].
     CalldataRange,
     /// The offset in the calldata is computed and beyond the limit, where no block has room for calldata.
     CalldataLimit,
-    /// The data returned by a call.
-    ReturnData,
     /// The remaining gas.
     Gas,
     /// Balance or code of an account, or a hash of an old block or blob.
@@ -77,7 +77,6 @@ impl Reason {
             Self::MemoryLimit => "memory this far from the start",
             Self::HashSize => "hashes of this length",
             Self::CalldataRange | Self::CalldataLimit => "calldata words this far from the start",
-            Self::ReturnData => "return data of calls",
             Self::Gas => "gas",
             Self::ChainState => "balances, code and hashes of the chain",
             Self::Recursion => "recursive functions",
@@ -165,7 +164,8 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Sar
         | Op::Byte
         | Op::Clz
-        | Op::KeccakWords => Support::Gadget,
+        | Op::KeccakWords
+        | Op::KeccakF => Support::Gadget,
         Op::Calldataload
         | Op::Calldatasize
         | Op::Address
@@ -199,7 +199,7 @@ pub const fn support(opcode: Opcode) -> Support {
         Op::Sload | Op::Sstore | Op::Mload | Op::Mstore | Op::Tload | Op::Tstore => Support::Access,
         Op::Log | Op::LogWords => Support::Log,
         Op::Note => Support::Note,
-        Op::Returndatasize | Op::Returndatacopy => Support::Unprovable(Reason::ReturnData),
+        Op::Returndatasize | Op::Returndatacopy => Support::Empty,
         Op::EvmCall
         | Op::EvmCallcode
         | Op::EvmDelegatecall

@@ -34,12 +34,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
-use zvm_ir::{Block, BlockCall, Inst, Opcode, Pc, Value, Word as U256, eval};
+use zvm_ir::{Block, BlockCall, Imm, Inst, InstData, Opcode, Pc, Value, Word as U256, eval};
 
 pub(crate) use calls::next_call;
 pub use state::{Element, Features, Layout, State};
 
 use crate::error::CircuitError;
+use crate::gadgets::keccak::keccak_f_words;
 use crate::gadgets::{Arms, Lc, Limb, Word, arith, enforce, enforce_boolean, lower_pure, select};
 use crate::legalize::{Support, support_of};
 use crate::program::Program;
@@ -86,6 +87,7 @@ pub fn slot<F: PrimeField, CS: ConstraintSystem<F>>(
         feed,
         chosen,
         held: HashMap::new(),
+        permutations: BTreeMap::new(),
         keys: HashMap::new(),
         constants: BTreeMap::new(),
         gated: HashMap::new(),
@@ -151,6 +153,8 @@ struct Lowering<'a, 'f, F: PrimeField> {
     feed: Option<&'a mut Feed<'f, F>>,
     chosen: &'a mut Chosen<Lc<F>>,
     held: HashMap<Value, Held<F>>,
+    /// States after a permutation, by the words before it.
+    permutations: BTreeMap<Vec<Value>, Vec<Word<F>>>,
     /// The keys of values that are places.
     keys: HashMap<Value, Lc<F>>,
     /// The keys of constants that are places.
@@ -246,7 +250,7 @@ impl<'a, F: PrimeField> Lowering<'a, '_, F> {
                 Support::Input => {}
                 Support::Control => self.branch(&mut cs, block, inst, &predicate)?,
                 // Legalisation leaves none of these.
-                Support::Take | Support::Write | Support::Unprovable(_) => {
+                Support::Take | Support::Write | Support::Empty | Support::Unprovable(_) => {
                     return Err(SynthesisError::Unsatisfiable.into());
                 }
             }
@@ -337,6 +341,7 @@ impl<'a, F: PrimeField> Lowering<'a, '_, F> {
         let kept = predicate.whole && idle.is_some();
         let guard = (!kept).then(|| predicate.lc.clone());
         let held = match (data.opcode, words.as_slice()) {
+            (Opcode::KeccakF, words) => Held { word: self.permuted(cs, data, words)?, idle, guard: None },
             (Opcode::Sub, [a, b]) => Held { word: arith::sub(cs, a, b)?, idle, guard },
             (Opcode::Narrow, [a]) if a.bound() <= width => Held { word: a.narrow(width), idle, guard: None },
             (Opcode::Narrow, [a]) => Held { word: a.narrow(width), idle, guard },
@@ -346,6 +351,22 @@ impl<'a, F: PrimeField> Lowering<'a, '_, F> {
         };
         self.held.insert(result, held);
         Ok(())
+    }
+
+    /// A word of a state after the permutation, which is made once for all of them.
+    fn permuted<CS: ConstraintSystem<F>>(
+        &mut self,
+        cs: &mut CS,
+        data: &InstData,
+        words: &[Word<F>],
+    ) -> Result<Word<F>, CircuitError> {
+        let Imm::Word(index) = data.imm else { return Err(CircuitError::Malformed(data.opcode)) };
+        if !self.permutations.contains_key(&data.args) {
+            let words = keccak_f_words(cs, words)?;
+            self.permutations.insert(data.args.clone(), words);
+        }
+        let words = self.permutations.get(&data.args).map_or(&[][..], Vec::as_slice);
+        words.get(index.saturating_to::<usize>()).cloned().ok_or(CircuitError::Malformed(data.opcode))
     }
 
     fn branch<CS: ConstraintSystem<F>>(

@@ -14,7 +14,7 @@ use super::{Element, Incoming, Lowering, Predicate};
 use crate::error::CircuitError;
 use crate::field::{from_u256, two_pow};
 use crate::gadgets::{LIMB, Lc, Limb, Word, enforce};
-use crate::place::{OFFSET_BITS, Position, constant_key_in_circuit, hashed_key_in_circuit};
+use crate::place::{OFFSET_BITS, constant_key_in_circuit, hashed_key_in_circuit};
 use crate::registers::{Source, source};
 
 impl<F: PrimeField> Lowering<'_, '_, F> {
@@ -55,13 +55,13 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         let known = &self.program.legalized.places;
         let key = match known.known().below(slot).filter(|_| slot.bit_len() as u32 > OFFSET_BITS) {
             None => constant_key_in_circuit(&mut cs, slot, &self.state.get(Element::Origin))?,
-            Some((hash, words, position)) => {
-                let at = if position == Position::Last { words.len() - 1 } else { 0 };
-                let others = words.iter().enumerate().filter(|(index, _)| *index != at);
-                let others: Vec<Word<F>> = others.map(|(_, &word)| Word::constant(256, word)).collect();
-                let (place, offset) = (words[at], slot - hash);
+            Some((hash, words, layout)) => {
+                let (place, others) = layout.split(words);
+                let others: Vec<Word<F>> = others.iter().map(|&word| Word::constant(256, word)).collect();
+                // Without a place the origin, which is the key of slot 0.
+                let (place, offset) = (place.copied().unwrap_or_default(), slot - hash);
                 let place = self.constant_key(&mut cs, &place)?;
-                hashed_key_in_circuit(&mut cs, &others, position, &place)?.plus(&Lc::constant(from_u256(&offset)))
+                hashed_key_in_circuit(&mut cs, &others, layout, &place)?.plus(&Lc::constant(from_u256(&offset)))
             }
         };
         self.constants.insert(*slot, key.clone());
@@ -79,18 +79,17 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         let data = &program.legalized.func.insts[inst];
         match (data.opcode, data.args.as_slice()) {
             (Opcode::KeccakWords, words) => {
-                let position = program.legalized.places.position(inst).ok_or(SynthesisError::Unsatisfiable)?;
-                let (place, others) = match position {
-                    Position::Last => words.split_last(),
-                    Position::First => words.split_first(),
-                }
-                .ok_or(SynthesisError::Unsatisfiable)?;
-                let place = self.key(cs, *place, predicate)?;
+                let layout = program.legalized.places.layout(inst).ok_or(SynthesisError::Unsatisfiable)?;
+                let (place, others) = layout.split(words);
+                let place = match place {
+                    Some(&place) => self.key(cs, place, predicate)?,
+                    None => self.state.get(Element::Origin),
+                };
                 let mut words = Vec::with_capacity(others.len());
                 for &other in others {
                     words.push(self.word(cs, other)?.0);
                 }
-                Ok(hashed_key_in_circuit(cs, &words, position, &place)?)
+                Ok(hashed_key_in_circuit(cs, &words, layout, &place)?)
             }
             (Opcode::Wadd | Opcode::Add, &[a, b]) => {
                 let (place, offset) = if program.legalized.places.is_carried(a) { (a, b) } else { (b, a) };

@@ -1,7 +1,7 @@
 //! Places in storage: what the EVM addresses by a slot number and the circuit by a key.
 //!
-//! A [`Place`] says how a slot number came about: as a number, or as the Keccak-256 hash of 32-byte words, one of which is the slot
-//! number of a place itself, plus an offset. [`Place::slot`] is the number, [`Place::key`] the key of [`crate::place`], which is what
+//! A [`Place`] says how a slot number came about: as a number, or as the Keccak-256 hash of 32-byte words (of the last of which it may take
+//! the first bytes only), one of which is the slot number of a place itself unless none is, plus an offset. [`Place::slot`] is the number, [`Place::key`] the key of [`crate::place`], which is what
 //! a proof knows the slot by: the roots of states are those of proofs.
 //!
 //! | source | place |
@@ -12,10 +12,12 @@
 //! | item 7 of a dynamic array in slot 5 | `keccak(5)+7` |
 //! | second field of entry `k` of a mapping in entry `j` of a mapping | `keccak(k, keccak(j, 5))+1` |
 //! | entry `k` of a `HashMap` in entry `j` of a `HashMap` | `keccak(keccak([5], j), k)` |
+//! | the 36 bytes of slot 5 and of four more, as Solady has sets | `keccak:36(5, 0x978aab92…)` |
+//! | 52 bytes of which none are a place, as Solady has allowances | `keccak_data:52(0x…, 0x…)` |
 //!
 //! Which of the words is the place belongs to the place, for the key depends on it: it is the last one, or the first of several. Two
-//! numbers alone do not tell, so brackets mark a number that is the place and comes first; without a mark it is the last word. A hash among the words is the
-//! place; one that is data is written as a number.
+//! numbers alone do not tell, so brackets mark a number that is the place and comes first; without a mark it is the last word, or the first where the last
+//! counts in part. A hash among the words is the place; one that is data is written as a number.
 //!
 //! *Different (account, place) have different keys*, and *equal slots have equal keys* as far as one position is kept for all hashes of two words of an account:
 //! see the head of [`crate::place`], and [`crate::legalize::Places`] for what programs keep to.
@@ -27,7 +29,7 @@ use ff::PrimeField;
 use zvm_ir::Word as U256;
 use zvm_ir::outcome::Address;
 
-use crate::place::{OFFSET_BITS, Position, Preimages, constant_key, hashed_key, origin};
+use crate::place::{Layout, OFFSET_BITS, Position, Preimages, constant_key, hashed_key, origin};
 
 /// The most words that a place hashes.
 pub const MAX_WORDS: usize = 32;
@@ -50,8 +52,8 @@ pub struct Hashed {
     base: Box<Place>,
     /// The words besides it, in their order.
     others: Vec<U256>,
-    /// Where it stands; `Last` where it is alone.
-    position: Position,
+    /// Where it stands, `Last` where it is alone, and how many bytes are hashed. Slot 0 where there is none.
+    layout: Layout,
     offset: u64,
 }
 
@@ -82,6 +84,12 @@ pub enum PlaceError {
     /// The place among the words is neither the first nor the last.
     #[error("of the words that a place hashes the first or the last is a place: one between them has no key")]
     Middle,
+    /// The number of bytes is not that of the words.
+    #[error("{0} bytes do not end in the last of {1} words")]
+    Length(u32, usize),
+    /// The bytes past the last one that is hashed are not zero.
+    #[error("of the last word only the first bytes are hashed: the others have to be zero")]
+    PastTheEnd,
     /// The offset does not fit.
     #[error("the offset of a place is below 2^64")]
     Offset,
@@ -109,12 +117,22 @@ impl Place {
     /// # Errors
     /// See [`PlaceError`].
     pub fn hash(parts: Vec<Part>) -> Result<Self, PlaceError> {
+        let len = 32 * u32::try_from(parts.len()).unwrap_or(u32::MAX / 32);
+        Self::hash_of_bytes(parts, len)
+    }
+
+    /// The place at the hash of the first `len` bytes of `parts`, of which one may be called the place; else it is the last if that is hashed as
+    /// a whole, and the first if not.
+    ///
+    /// # Errors
+    /// See [`PlaceError`].
+    pub fn hash_of_bytes(parts: Vec<Part>, len: u32) -> Result<Self, PlaceError> {
         if parts.len() > MAX_WORDS {
             return Err(PlaceError::TooManyWords);
         }
         let last = parts.len().checked_sub(1).ok_or(PlaceError::NoWords)?;
         let mut places = parts.iter().enumerate().filter(|(_, part)| matches!(part, Part::Place(_))).map(|(at, _)| at);
-        let at = places.next().unwrap_or(last);
+        let at = places.next().unwrap_or(if len.is_multiple_of(32) { last } else { 0 });
         if places.next().is_some() {
             return Err(PlaceError::TwoPlaces);
         }
@@ -124,6 +142,9 @@ impl Place {
             0 => Position::First,
             _ => return Err(PlaceError::Middle),
         };
+        if position == Position::Last && !len.is_multiple_of(32) {
+            return Err(PlaceError::Length(len, parts.len()));
+        }
         let mut base = Self::Plain(U256::ZERO);
         let mut others = Vec::with_capacity(last);
         for (index, part) in parts.into_iter().enumerate() {
@@ -133,12 +154,34 @@ impl Place {
                 Part::Word(word) => others.push(word),
             }
         }
-        Self::beside(base, others, position)
+        Self::beside(base, others, Layout { len, position })
+    }
+
+    /// The place at the hash of the first `len` bytes of words that are no places.
+    ///
+    /// # Errors
+    /// See [`PlaceError`].
+    pub fn hash_of_data(words: Vec<U256>, len: u32) -> Result<Self, PlaceError> {
+        if words.is_empty() {
+            return Err(PlaceError::NoWords);
+        }
+        if words.len() > MAX_WORDS {
+            return Err(PlaceError::TooManyWords);
+        }
+        Self::beside(Self::Plain(U256::ZERO), words, Layout { len, position: Position::Nowhere })
     }
 
     /// The place at the hash of the place `base` and the words `others`.
-    fn beside(base: Self, others: Vec<U256>, position: Position) -> Result<Self, PlaceError> {
-        let hashed = Hashed { base: Box::new(base), others, position, offset: 0 };
+    fn beside(base: Self, others: Vec<U256>, layout: Layout) -> Result<Self, PlaceError> {
+        let count = others.len() + usize::from(layout.position != Position::Nowhere);
+        if layout.words() != count || layout.len == 0 {
+            return Err(PlaceError::Length(layout.len, count));
+        }
+        let unused = 8 * (32 - layout.len as usize % 32);
+        if unused < 256 && others.last().is_some_and(|last| last.trailing_zeros() < unused) {
+            return Err(PlaceError::PastTheEnd);
+        }
+        let hashed = Hashed { base: Box::new(base), others, layout, offset: 0 };
         if hashed.depth() > MAX_DEPTH { Err(PlaceError::TooDeep) } else { Ok(Self::Hashed(hashed)) }
     }
 
@@ -155,24 +198,24 @@ impl Place {
         let mut slot = *slot;
         let mut hashes = Vec::new();
         while slot.bit_len() as u32 > OFFSET_BITS {
-            let Some((hash, words, position)) = preimages.below(&slot) else { break };
+            let Some((hash, words, layout)) = preimages.below(&slot) else { break };
             if hashes.len() == MAX_DEPTH {
                 return Err(PlaceError::TooDeep);
             }
-            let (place, others) = position.split(words).ok_or(PlaceError::NoWords)?;
-            hashes.push((others, position, u64::try_from(slot - *hash).map_err(|_| PlaceError::Offset)?));
-            slot = *place;
+            let (place, others) = layout.split(words);
+            hashes.push((others, layout, u64::try_from(slot - *hash).map_err(|_| PlaceError::Offset)?));
+            slot = place.copied().unwrap_or_default();
         }
         if slot.bit_len() as u32 > OFFSET_BITS && !is_constant(&slot) {
             return Ok(None);
         }
         let mut found = Self::Plain(slot);
-        for (others, position, offset) in hashes.into_iter().rev() {
+        for (others, layout, offset) in hashes.into_iter().rev() {
             if others.len() >= MAX_WORDS {
                 return Err(PlaceError::TooManyWords);
             }
-            let position = if others.is_empty() { Position::Last } else { position };
-            found = Self::beside(found, others.to_vec(), position)?.plus(offset)?;
+            let position = if others.is_empty() { Position::Last } else { layout.position };
+            found = Self::beside(found, others.to_vec(), Layout { position, ..layout })?.plus(offset)?;
         }
         Ok(Some(found))
     }
@@ -182,7 +225,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn entry(self, key: U256) -> Result<Self, PlaceError> {
-        Self::beside(self, vec![key], Position::Last)
+        Self::beside(self, vec![key], Layout::whole(2, Position::Last))
     }
 
     /// Entry `key` of a mapping of Vyper that lies at `self`.
@@ -190,7 +233,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn vyper_entry(self, key: U256) -> Result<Self, PlaceError> {
-        Self::beside(self, vec![key], Position::First)
+        Self::beside(self, vec![key], Layout::whole(2, Position::First))
     }
 
     /// The first item of a dynamic array that lies at `self`.
@@ -198,7 +241,7 @@ impl Place {
     /// # Errors
     /// When hashes are nested too deep.
     pub fn items(self) -> Result<Self, PlaceError> {
-        Self::beside(self, Vec::new(), Position::Last)
+        Self::beside(self, Vec::new(), Layout::whole(1, Position::Last))
     }
 
     /// The place `offset` slots further.
@@ -234,7 +277,7 @@ impl Place {
             Self::Plain(slot) => constant_key(slot, origin),
             Self::Hashed(hashed) => {
                 let base = hashed.base.key_from(origin);
-                hashed_key(&hashed.words(U256::ZERO), hashed.position, base) + F::from(hashed.offset)
+                hashed_key(&hashed.words(U256::ZERO), hashed.layout, base) + F::from(hashed.offset)
             }
         }
     }
@@ -244,7 +287,7 @@ impl Place {
         let mut place = self;
         while let Self::Hashed(hashed) = place {
             let words = hashed.words(hashed.base.slot());
-            to.insert(hashed.slot().wrapping_sub(U256::from(hashed.offset)), &words, hashed.position);
+            to.insert(hashed.slot().wrapping_sub(U256::from(hashed.offset)), &words, hashed.layout);
             place = &*hashed.base;
         }
     }
@@ -264,17 +307,11 @@ impl Hashed {
 
     /// The words that are hashed, with `base` for the place.
     fn words(&self, base: U256) -> Vec<U256> {
-        let mut words = self.others.clone();
-        match self.position {
-            Position::Last => words.push(base),
-            Position::First => words.insert(0, base),
-        }
-        words
+        self.layout.join(base, &self.others)
     }
 
     fn slot(&self) -> U256 {
-        let bytes: Vec<u8> = self.words(self.base.slot()).iter().flat_map(|word| word.to_be_bytes::<32>()).collect();
-        zvm_ir::eval::keccak256(&bytes).wrapping_add(U256::from(self.offset))
+        self.layout.hash(&self.words(self.base.slot())).wrapping_add(U256::from(self.offset))
     }
 }
 
@@ -291,21 +328,20 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Hashed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keccak(")?;
-        if self.position == Position::First {
-            match &*self.base {
-                Place::Plain(slot) => write!(f, "[{slot:#x}]")?,
-                base => write!(f, "{base}")?,
-            }
+        let Layout { len, position } = self.layout;
+        let is_whole = len.is_multiple_of(32);
+        f.write_str(if position == Position::Nowhere { "keccak_data" } else { "keccak" })?;
+        if !is_whole {
+            write!(f, ":{len}")?;
         }
-        for (index, word) in self.others.iter().enumerate() {
-            let comma = if index > 0 || self.position == Position::First { ", " } else { "" };
-            write!(f, "{comma}{word:#x}")?;
+        let mut words: Vec<String> = self.others.iter().map(|word| format!("{word:#x}")).collect();
+        match (position, &*self.base) {
+            (Position::Last, base) => words.push(base.to_string()),
+            (Position::First, Place::Plain(slot)) if is_whole => words.insert(0, format!("[{slot:#x}]")),
+            (Position::First, base) => words.insert(0, base.to_string()),
+            (Position::Nowhere, _) => {}
         }
-        if self.position == Position::Last {
-            write!(f, "{}{}", if self.others.is_empty() { "" } else { ", " }, self.base)?;
-        }
-        write!(f, ")")?;
+        write!(f, "({})", words.join(", "))?;
         if self.offset > 0 { write!(f, "+{}", self.offset) } else { Ok(()) }
     }
 }
@@ -313,8 +349,8 @@ impl fmt::Display for Hashed {
 impl FromStr for Place {
     type Err = PlaceError;
 
-    /// Reads what is displayed: a number, or `keccak(word or place, …)+offset`, where brackets may mark the place. Numbers are decimal or
-    /// 0x-hex; spaces are free.
+    /// Reads what is displayed: a number, or `keccak(word or place, …)+offset`, where brackets may mark the place, or `keccak_data(word, …)+offset`;
+    /// either may have `:` and a number of bytes before the parenthesis. Numbers are decimal or 0x-hex; spaces are free.
     fn from_str(text: &str) -> Result<Self, PlaceError> {
         let mut reader = Reader { text, at: 0 };
         let place = reader.place(0)?;
@@ -380,6 +416,8 @@ impl Reader<'_> {
         if !self.take("keccak") {
             return self.number().map(Place::Plain);
         }
+        let is_data = self.take("_data");
+        let len = if self.take(":") { Some(self.number()?) } else { None };
         if !self.take("(") {
             return Err(self.wrong("`(`"));
         }
@@ -396,7 +434,20 @@ impl Reader<'_> {
                 return Err(self.wrong("`,` or `)`"));
             }
         }
-        let place = Place::hash(parts)?;
+        let count = parts.len();
+        let len = match len {
+            Some(len) => u32::try_from(len).map_err(|_| PlaceError::Length(u32::MAX, count))?,
+            None => 32 * count as u32,
+        };
+        let place = if is_data {
+            let word = |part| match part {
+                Part::Word(word) => Ok(word),
+                Part::Place(_) => Err(self.wrong("no place among data")),
+            };
+            Place::hash_of_data(parts.into_iter().map(word).collect::<Result<_, _>>()?, len)?
+        } else {
+            Place::hash_of_bytes(parts, len)?
+        };
         if !self.take("+") {
             return Ok(place);
         }

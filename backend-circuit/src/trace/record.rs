@@ -114,8 +114,8 @@ impl<'a> Recorder<'a> {
         }
         match (legalized.func.insts[inst].opcode, args, result) {
             (Opcode::KeccakWords, words, Some(hash)) => {
-                if let Some(position) = legalized.places.position(inst) {
-                    self.record.preimages.insert(hash, words, position);
+                if let Some(layout) = legalized.places.layout(inst) {
+                    self.record.preimages.insert(hash, words, layout);
                 }
             }
             (Opcode::Sload, &[slot], Some(value)) => {
@@ -183,10 +183,10 @@ impl<'a> Recorder<'a> {
             let Source::Value(value) = source(func, value) else { return false };
             word.bit_len() as u32 > OFFSET_BITS && !places.is_carried(value)
         };
-        match (data.opcode, places.position(inst)) {
+        match (data.opcode, places.layout(inst).map(|layout| layout.position)) {
             (Opcode::Sload | Opcode::Sstore, _) | (_, Some(Position::First)) => far(0),
             (_, Some(Position::Last)) => far(args.len().saturating_sub(1)),
-            (Opcode::KeccakWords, None) => false,
+            (_, Some(Position::Nowhere)) | (Opcode::KeccakWords, None) => false,
             (_, None) => data.result().is_some_and(|result| places.is_carried(result)) && (0..args.len()).any(far),
         }
     }

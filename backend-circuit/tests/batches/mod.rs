@@ -42,7 +42,7 @@ block0:
     v3: u256 = calldataload v2
     v4: u160 = caller
     v5: u2 = iconst 3
-    v6: u256 = keccak_words v4, v5
+    v6: u256 = keccak_words 64, v4, v5
     v7: u256 = sload v6
     v8: u1 = ult v7, v3
     brif v8, block1, block2
@@ -52,7 +52,7 @@ block1:
 block2:
     v10: u256 = wsub v7, v3
     sstore v6, v10
-    v11: u256 = keccak_words v1, v5
+    v11: u256 = keccak_words 64, v1, v5
     v12: u256 = sload v11
     v13: u256 = wadd v12, v3
     sstore v11, v13

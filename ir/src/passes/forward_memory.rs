@@ -141,9 +141,6 @@ impl Forwarding<'_> {
     /// A read of `len` bytes becomes one of words.
     fn as_words(&mut self, inst: Inst, place: Place, len: u32, held: &Held, insts: &mut Vec<Inst>) {
         let Some(words) = of_words(self.func.insts[inst].opcode, self.cx.goal()) else { return };
-        if words == Opcode::KeccakWords && !len.is_multiple_of(WORD) {
-            return;
-        }
         let end = place.at + len;
         let parts: Option<Vec<(u32, Vec<Piece>)>> = (place.at..end)
             .step_by(WORD as usize)

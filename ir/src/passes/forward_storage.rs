@@ -23,7 +23,7 @@ use cranelift_entity::SecondaryMap;
 use crate::Word;
 use crate::cfg::Cfg;
 use crate::entities::{Block, Inst, Value};
-use crate::function::Function;
+use crate::function::{Function, Imm};
 use crate::opcode::{Effects, Opcode};
 use crate::passes::Context;
 use crate::passes::edit::{Aliases, settle_widths};
@@ -151,14 +151,19 @@ impl Slot {
     }
 }
 
-/// Whether two hashes can be the same: their words are as many, and none differ for certain.
+/// Whether two hashes can be the same: they are of as many bytes, and no words differ for certain.
 fn may_be_equal(func: &Function, a: Inst, b: Inst) -> bool {
-    let (a, b) = (&func.insts[a].args, &func.insts[b].args);
+    let (a, b) = (&func.insts[a], &func.insts[b]);
+    let whole = match (a.imm, b.imm) {
+        (Imm::Len(of_a), Imm::Len(of_b)) if of_a == of_b => (of_a / 32) as usize,
+        _ => return false,
+    };
     let differ = |(&a, &b): (&Value, &Value)| match (func.constant(a), func.constant(b)) {
         (Some(x), Some(y)) => x != y,
         _ => Slot::of(func, Space::Persistent, a).differs(&Slot::of(func, Space::Persistent, b), func),
     };
-    a.len() == b.len() && !a.iter().zip(b).any(differ)
+    // Of a word that is hashed in part the rest may be what differs.
+    !a.args.iter().zip(&b.args).take(whole).any(differ)
 }
 
 impl Slot {
@@ -168,7 +173,7 @@ impl Slot {
             return self.offset != other.offset;
         }
         match (self.near_hash(func), other.near_hash(func)) {
-            (Some(a), Some(b)) => a != b && func.insts[a].args.len() != func.insts[b].args.len(),
+            (Some(a), Some(b)) => a != b && func.insts[a].imm != func.insts[b].imm,
             (Some(_), None) => other.base.is_none() && other.offset < NEAR,
             (None, Some(_)) => self.base.is_none() && self.offset < NEAR,
             (None, None) => false,

@@ -105,9 +105,8 @@ fn read(func: &Function, cx: &Context, flow: &Flow, inst: Inst, memory: &Known) 
         return Some(Read::Words(words, 0, 0));
     }
     let span = *access(data, cx, fact).reads.first()?;
-    let whole = words != Opcode::KeccakWords || span.len() % WORD == 0;
     let fits = span.exact && span.len() <= WORDS_LIMIT && memory.is_tracked(span);
-    (whole && fits).then_some(Read::Words(words, span.from, span.to))
+    fits.then_some(Read::Words(words, span.from, span.to))
 }
 
 /// The rewriting of one function.

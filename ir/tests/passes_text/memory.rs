@@ -117,7 +117,7 @@ block2:
     v8: u256 = shl v7, v6
     jump block3(v8)
 block3(v9: u256):
-    v5: u256 = keccak_words v9
+    v5: u256 = keccak_words 32, v9
     return_words 32, v5",
         ),
     );
@@ -361,7 +361,7 @@ fn forward_memory_reads_back_around_an_unknown_pointer() {
         &main_of(
             &(inputs(3).replace("    v90: u1 = iconst 0\n    v0: u256 = calldataload v90\n", "")
                 + "    v7: u256 = wadd v2, v1
-    v9: u256 = keccak_words v1, v2
+    v9: u256 = keccak_words 64, v1, v2
     sstore v9, v7
     stop"),
         ),

@@ -31,12 +31,12 @@ fn slots_that_may_be_one_are_not_told_apart() {
     stays("    v3: u256 = sload v90\n    sstore v1, v2\n    v4: u256 = sload v90\n    return_words 64, v3, v4");
     // Entries of one mapping.
     stays(
-        "    v3: u256 = keccak_words v0, v90\n    v4: u256 = keccak_words v1, v90\n    v5: u256 = sload v3\n    sstore v4, v2
+        "    v3: u256 = keccak_words 64, v0, v90\n    v4: u256 = keccak_words 64, v1, v90\n    v5: u256 = sload v3\n    sstore v4, v2
     v6: u256 = sload v3\n    return_words 64, v5, v6",
     );
     // An item of an array at any distance.
     stays(
-        "    v3: u256 = keccak_words v90\n    v4: u256 = wadd v3, v1\n    v5: u256 = sload v91\n    sstore v4, v2
+        "    v3: u256 = keccak_words 32, v90\n    v4: u256 = wadd v3, v1\n    v5: u256 = sload v91\n    sstore v4, v2
     v6: u256 = sload v91\n    return_words 64, v5, v6",
     );
 }
@@ -55,12 +55,12 @@ fn slots_that_differ_are_told_apart() {
     // Members of a struct.
     between("    v3: u256 = wadd v0, v91\n", "v3", "v0");
     // A mapping and a variable, two mappings, a mapping and a mapping of mappings.
-    let hashes = "    v3: u256 = keccak_words v0, v90\n    v4: u256 = keccak_words v1, v91\n    v5: u256 = keccak_words v2, v3\n";
+    let hashes = "    v3: u256 = keccak_words 64, v0, v90\n    v4: u256 = keccak_words 64, v1, v91\n    v5: u256 = keccak_words 64, v2, v3\n";
     between(hashes, "v3", "v91");
     between(hashes, "v3", "v4");
     between(hashes, "v4", "v5");
     // Items of an array, below 2^62, and a mapping.
-    let items = "    v3: u256 = keccak_words v90\n    v4: u32 = trunc v1\n    v5: u256 = wadd v3, v4\n    v6: u256 = keccak_words v0, v91\n";
+    let items = "    v3: u256 = keccak_words 32, v90\n    v4: u32 = trunc v1\n    v5: u256 = wadd v3, v4\n    v6: u256 = keccak_words 64, v0, v91\n";
     between(items, "v5", "v6");
 }
 

@@ -119,7 +119,7 @@ pub(crate) fn read_words(func: &mut Function, inst: Inst, opcode: Opcode, words:
     args.extend(words);
     data.opcode = opcode;
     data.args = args;
-    data.imm = if opcode == Opcode::KeccakWords { Imm::None } else { Imm::Len(len) };
+    data.imm = Imm::Len(len);
 }
 
 /// The pieces that a write of `len` bytes at `start` leaves; what has to be computed for them is appended to `insts`.
