@@ -101,7 +101,7 @@ fn begin_with(module: &mut Module, selector: [u8; 4]) {
                         func.insts[inst].result()
                     };
                     let read = add(data.opcode, data.args.clone(), data.imm, ty);
-                    let kept = add(Opcode::Iconst, Vec::new(), Imm::Word(kept), ty);
+                    let kept = add(Opcode::Iconst, Vec::new(), Imm::Word(kept & ty.max_value()), ty);
                     let masked = add(Opcode::And, read.into_iter().chain(kept).collect(), Imm::None, ty);
                     let ones = add(Opcode::Iconst, Vec::new(), Imm::Word(ones), ty);
                     let data = &mut func.insts[inst];

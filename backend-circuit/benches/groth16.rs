@@ -61,7 +61,12 @@ fn largest(program: &Arc<Program>, log: u32) -> u64 {
         short::shape(program, &plan).expect("synthesised").rows as u64
     };
     let (two, three) = (rows(2), rows(3));
-    2 + ((1 << log) - two) / (three - two)
+    let mut n = 2 + ((1 << log) - two) / (three - two);
+    // Later iterations may have a few rows more.
+    while rows(n) > 1 << log {
+        n -= 1;
+    }
+    n
 }
 
 /// A circuit as numbers in a file: rows as terms, then the witness.

@@ -21,7 +21,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
@@ -120,7 +120,8 @@ pub struct Hasher<F: PrimeField> {
     blocks: Vec<Hash<F, U8>>,
     keys: Vec<Hash<F, U3>>,
     effects: Vec<Hash<F, U11>>,
-    advice: Hash<F, U36>,
+    /// Its matrices take a hundred times as long as the others', and a program that accesses nothing has no use for them.
+    advice: LazyLock<Hash<F, U36>>,
 }
 
 impl<F: PrimeField> Default for Hasher<F> {
@@ -136,7 +137,7 @@ impl<F: PrimeField> Hasher<F> {
             blocks: Hash::family(Domain::COUNT),
             keys: Hash::family(KeyDomain::COUNT),
             effects: Hash::family(EffectDomain::COUNT),
-            advice: Hash::family(1).remove(0),
+            advice: LazyLock::new(|| Hash::family(1).remove(0)),
         }
     }
 

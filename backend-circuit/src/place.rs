@@ -345,7 +345,8 @@ mod tests {
             for position in [Position::Last, Position::First, Position::Nowhere] {
                 let layout = Layout { len, position };
                 // A word that counts in part is no place.
-                if (layout.words() == 1 || position == Position::Last) && len % 32 > 0 && position != Position::Nowhere {
+                if (layout.words() == 1 || position == Position::Last) && len % 32 > 0 && position != Position::Nowhere
+                {
                     continue;
                 }
                 let words = &words[..layout.words()];

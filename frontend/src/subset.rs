@@ -158,7 +158,6 @@ const STORAGE: Status = Restricted(
 const TRANSIENT: Status = Restricted("the slot must be constant");
 const CALL: Status = Rejected("the circuit runs one account");
 const ACCOUNT: Status = Rejected("accounts other than the executing one are not part of the statement");
-const HASH: Status = Restricted("the length must be constant, in whole words and at most 33");
 const CHAIN: Status = Rejected("the history of the chain is not part of the statement");
 const GAS: Status = Restricted("only as the gas operand of a call: an outcome that depends on gas is not one outcome");
 
@@ -195,7 +194,7 @@ const ROWS: &[Row] = &[
     row(0x1c, Petersburg, Ins(Ir::Shr), Full),
     row(0x1d, Petersburg, Ins(Ir::Sar), Full),
     row(0x1e, Osaka, Ins(Ir::Clz), Full),
-    row(0x20, Frontier, Ins(Ir::Keccak256), HASH),
+    row(0x20, Frontier, Ins(Ir::Keccak256), Full),
     row(0x30, Frontier, Ins(Ir::Address), Full),
     row(0x31, Frontier, Ins(Ir::Balance), ACCOUNT),
     row(0x32, Frontier, Ins(Ir::Origin), Full),
@@ -210,7 +209,12 @@ const ROWS: &[Row] = &[
     row(0x3b, Frontier, Ins(Ir::Extcodesize), ACCOUNT),
     row(0x3c, Frontier, Ins(Ir::Extcodecopy), ACCOUNT),
     row(0x3d, Byzantium, Ins(Ir::Returndatasize), Restricted("without a call before it, it is zero")),
-    row(0x3e, Byzantium, Ins(Ir::Returndatacopy), CALL),
+    row(
+        0x3e,
+        Byzantium,
+        Ins(Ir::Returndatacopy),
+        Restricted("without a call before it, it traps unless it copies nothing"),
+    ),
     row(0x3f, Petersburg, Ins(Ir::Extcodehash), ACCOUNT),
     row(0x40, Frontier, Ins(Ir::Blockhash), CHAIN),
     row(0x41, Frontier, Ins(Ir::Coinbase), Full),

@@ -223,9 +223,7 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
             }
         }
         Opcode::Clz => Word::from(unary()?.leading_zeros()),
-        Opcode::KeccakWords => {
-            keccak256(&words_data(imm, args).ok_or_else(malformed)?)
-        }
+        Opcode::KeccakWords => keccak256(&words_data(imm, args).ok_or_else(malformed)?),
         Opcode::KeccakF => match (imm, args.len()) {
             (Imm::Word(index), STATE_WORDS) if index < Word::from(STATE_WORDS) => {
                 permuted(args)[index.saturating_to::<usize>()]

@@ -28,6 +28,33 @@ pub struct StoragePaths {
     pub sites: BTreeSet<(Func, Inst)>,
     /// The values that are places because a structured hash reaches them: its result, sums with an offset, choices, parameters.
     pub places: BTreeSet<(Func, Value)>,
+    /// The values that a hash of known words reaches which is a place in storage, and data as well.
+    pub escaping: BTreeSet<(Func, Value)>,
+}
+
+/// What an operand is used for, if it is a place in storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceUse {
+    /// As the address of a slot.
+    Address,
+    /// To make another place: with an offset, as a choice, as the place in which a mapping or an array lies.
+    Place,
+    /// As a number.
+    Data,
+}
+
+/// What operand `at` of `inst` is used for. Arguments of targets, calls and returns pass places on.
+pub fn place_use(function: &Function, inst: Inst, at: usize) -> PlaceUse {
+    match function.insts[inst].opcode {
+        Opcode::Sload | Opcode::Tload => PlaceUse::Address,
+        Opcode::Sstore | Opcode::Tstore if at == 0 => PlaceUse::Address,
+        // An offset: items of arrays and of structs.
+        Opcode::Wadd | Opcode::Add | Opcode::Zext => PlaceUse::Place,
+        Opcode::Select if at > 0 => PlaceUse::Place,
+        // The place of a mapping inside another one.
+        Opcode::KeccakWords if is_place(function, inst, at) => PlaceUse::Place,
+        _ => PlaceUse::Data,
+    }
 }
 
 impl StoragePaths {
@@ -46,9 +73,13 @@ impl StoragePaths {
                 let (seen, reached) = uses.follow(module, func, result);
                 if seen.addresses {
                     paths.addressing.insert((func, inst));
-                    if !seen.escapes && data.opcode == Opcode::KeccakWords {
-                        paths.structured.insert((func, inst));
-                        paths.places.extend(reached);
+                    match data.opcode {
+                        Opcode::KeccakWords if seen.escapes => paths.escaping.extend(reached),
+                        Opcode::KeccakWords => {
+                            paths.structured.insert((func, inst));
+                            paths.places.extend(reached);
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -124,27 +155,22 @@ impl Uses {
             return argument_of(function, inst, argument).map(|param| (func, param)).into_iter().collect();
         }
         let result = || data.result().map(|value| (func, value)).into_iter().collect();
-        match data.opcode {
-            Opcode::Sload | Opcode::Tload => seen.addresses = true,
-            Opcode::Sstore | Opcode::Tstore if at == 0 => seen.addresses = true,
-            // An offset: items of arrays and of structs.
-            Opcode::Wadd | Opcode::Add | Opcode::Zext => return result(),
-            Opcode::Select if at > 0 => return result(),
-            // The place of a mapping inside another one.
-            Opcode::KeccakWords if is_place(function, inst, at) => return result(),
-            Opcode::Call => {
+        match (data.opcode, place_use(function, inst, at)) {
+            (_, PlaceUse::Address) => seen.addresses = true,
+            (_, PlaceUse::Place) => return result(),
+            (Opcode::Call, PlaceUse::Data) => {
                 let Imm::Func(callee) = data.imm else { return Vec::new() };
                 let entry = module.funcs[callee].entry();
                 let param = entry.and_then(|entry| module.funcs[callee].blocks[entry].params.get(at).copied());
                 return param.map(|param| (callee, param)).into_iter().collect();
             }
-            Opcode::Ret => {
+            (Opcode::Ret, PlaceUse::Data) => {
                 let returned = |&(caller, call): &(Func, Inst)| {
                     module.funcs[caller].insts[call].results.get(at).map(|&value| (caller, value))
                 };
                 return self.callers[func].iter().filter_map(returned).collect();
             }
-            _ => seen.escapes = true,
+            (_, PlaceUse::Data) => seen.escapes = true,
         }
         Vec::new()
     }

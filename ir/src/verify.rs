@@ -354,9 +354,7 @@ impl FunctionVerifier<'_> {
                 }
                 fits
             }
-            (ImmKind::None, Imm::None)
-            | (ImmKind::Place, Imm::Place(_))
-            | (ImmKind::Trap, Imm::Trap(_)) => true,
+            (ImmKind::None, Imm::None) | (ImmKind::Place, Imm::Place(_)) | (ImmKind::Trap, Imm::Trap(_)) => true,
             (ImmKind::Data, Imm::Data(segment)) => {
                 let exists = self.module.data.is_valid(segment);
                 if !exists {

@@ -138,7 +138,8 @@ impl Builder<'_> {
             args[0] = self.constant(Word::from(k));
         }
         if op == Opcode::KeccakWords {
-            let len = (32 * args.len() as u32).saturating_sub(self.random.below(2) as u32 * self.random.below(32) as u32);
+            let len =
+                (32 * args.len() as u32).saturating_sub(self.random.below(2) as u32 * self.random.below(32) as u32);
             let value = self.cursor().keccak_words(len, &args);
             self.scope.push(value);
             return;

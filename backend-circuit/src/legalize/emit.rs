@@ -52,6 +52,11 @@ impl Emit<'_> {
         }
     }
 
+    /// `value` as a word.
+    pub(super) fn word(&mut self, value: Value) -> Value {
+        if self.func.ty(value) == Type::WORD { value } else { self.typed(Opcode::Zext, &[value], Type::WORD) }
+    }
+
     /// The sum of `value`, a place, and a number, which is a place, or at most some words beyond the last one.
     pub(super) fn beyond(&mut self, value: Value, distance: u32) -> Value {
         if distance == 0 {

@@ -15,7 +15,7 @@
 //! func @twice(u64) -> u64 {                   v3: u65 = add v2, v2 …
 //! ```
 
-mod share;
+pub(super) mod share;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use zvm_ir::{Block, BlockCall, Func, Function, Imm, Inst, InstData, Module, Opco
 use super::support::{Support, support};
 use crate::costs::{Costs, Operand};
 use crate::error::CircuitError;
-use share::Body;
+pub(super) use share::Body;
 
 /// A function of this many rows is not copied to each of its calls: a plan would need slots of each copy, and what calls share costs
 /// less than a hundredth of it.
@@ -67,7 +67,7 @@ pub(super) fn run(module: &Module, budget: usize, shared_rows: u64) -> Result<Fu
         work.extend(splice(&mut out, block, at, inst, callee).into_iter().rev());
     }
     debug_assert_eq!(out.layout.first().copied(), first);
-    share::run(&mut out, &shared);
+    share::run(&mut out, &shared, |_| false);
     Ok(out)
 }
 

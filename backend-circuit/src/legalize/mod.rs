@@ -2,7 +2,7 @@
 //!
 //! Does: makes hashes of an unknown number of bytes loops; inlines all calls; branches where a place in memory may be beyond the limit; turns what has no circuit into *unprovable* blocks; drops memory writes that no provable
 //! execution can observe, and makes all other accesses those of aligned words; makes every halt a jump to one halt block; hoists reads of calldata and environment to the
-//! entry, once each; gives each hash a block of its own.
+//! entry, once each; lets all hashes share a permutation, or gives the only one a block of its own.
 //! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
 
@@ -11,11 +11,13 @@ mod calldata;
 mod cells;
 mod data;
 mod emit;
+mod escapes;
 mod exits;
 mod hashes;
 mod inline;
 mod masks;
 mod memory;
+mod permutations;
 mod places;
 mod prune;
 mod residues;
@@ -134,6 +136,7 @@ pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, 
     prune::order(&mut func);
     memory::drop_unseen_writes(&mut func, &unprovable);
     prune::dead_values(&mut func, None);
+    escapes::run(&mut func);
     // What reads memory on the way to an exit keeps no write.
     exits::cut_unprovable(&mut func, &mut unprovable, Writes::Unseen);
     prune::order(&mut func);
@@ -151,7 +154,12 @@ pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, 
     // A branch to an unprovable block passes nothing.
     func.retain_params(|block, _| !unprovable.contains_key(&block));
     prune::dead_values(&mut func, halt);
-    let places = Places::new(&func);
+    let mut places = Places::new(&func);
+    if permutations::run(&mut func, &places) {
+        prune::order(&mut func);
+        prune::dead_values(&mut func, halt);
+        places = Places::new(&func);
+    }
     hashes::isolate(&mut func, &places);
     prune::order(&mut func);
     Ok(renumber(&func, halt, &unprovable))
@@ -284,8 +292,8 @@ mod tests {
     #[test]
     fn instructions_without_a_circuit_become_exits() {
         for (line, reason) in [
-            ("v3: u256 = keccak_words 64, v1, v1\n log_words 32, v3\n v9: u256 = sload v3", Reason::Place),
-            ("v3: u256 = keccak_words 64, v1, v1\n log_words 32, v3\n sstore v3, v1", Reason::Place),
+            ("v3: u256 = keccak256 v1, v1\n v9: u256 = sload v3", Reason::Place),
+            ("v3: u256 = keccak256 v1, v1\n sstore v3, v1", Reason::Place),
             ("v3: u256 = iconst 0x100000000000000000000000000000000\n v9: u256 = sload v3", Reason::ConstantSlot),
             ("v3: u256 = iconst 0x100000000000000000000000000000000\n sstore v3, v1", Reason::ConstantSlot),
             ("v9: u256 = tload v1", Reason::Transient),
@@ -324,20 +332,29 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_stands_alone() {
-        let out = main(
-            "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = keccak_words 64, v1, v0 @0007\n v3: u256 = \
-             keccak_words 32, v2\n v4: u256 = keccak_words 32, v0\n v5: u256 = wadd v3, v4\n return_words 32, v5\n",
-        );
-        let hashes = |block: &Block| {
-            let insts = &out.func.blocks[*block].insts;
-            (insts.iter().filter(|&&inst| out.func.insts[inst].opcode == Opcode::KeccakWords).count(), insts.len())
+    fn hashes_permute_in_one_place() {
+        let blocks = |line: &str| {
+            let out = main(&format!(
+                "block0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = keccak_words 64, v1, v0 @0007\n {line}\n v4: u256 = \
+                 keccak_words 32, v0\n v5: u256 = wadd v3, v4\n v6: u256 = wadd v5, v2\n return_words 32, v6\n"
+            ));
+            let count = |block: &Block, opcode: Opcode| {
+                let insts = &out.func.blocks[*block].insts;
+                (insts.iter().filter(|&&inst| out.func.insts[inst].opcode == opcode).count(), insts.len())
+            };
+            let both = |block| (count(block, Opcode::KeccakWords), count(block, Opcode::KeccakF));
+            out.func.layout.iter().map(both).collect::<Vec<_>>()
         };
-        let shapes: Vec<_> = out.func.layout.iter().map(hashes).collect();
-        // What is read, two hashes with a jump each, the rest with the hash of a constant, the halt block.
-        assert_eq!(shapes[1..3], [(1, 2), (1, 2)], "{}", out.func);
-        assert_eq!(shapes.iter().map(|(hashes, _)| hashes).sum::<usize>(), 3, "{}", out.func);
-        assert_eq!(shapes.len(), 5, "{}", out.func);
+        // A single one stands alone: what is read, the hash and a jump, the rest with the hash of a constant, the halt block.
+        let alone = blocks("v3: u256 = not v2");
+        assert_eq!(alone[1].0, (1, 2), "{alone:?}");
+        assert_eq!(alone.iter().map(|((hashes, _), _)| hashes).sum::<usize>(), 2, "{alone:?}");
+        assert_eq!(alone.len(), 4, "{alone:?}");
+        // Several are calls of one block, of seven words and a jump.
+        let shared = blocks("v3: u256 = keccak_words 200, v2, v2, v2, v2, v2, v2, v2");
+        let states: Vec<_> = shared.iter().map(|(_, states)| *states).filter(|&(states, _)| states > 0).collect();
+        assert_eq!(states, [(7, 8)], "{shared:?}");
+        assert_eq!(shared.iter().map(|((hashes, _), _)| hashes).sum::<usize>(), 1, "{shared:?}");
     }
 
     #[test]

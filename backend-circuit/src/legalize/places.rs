@@ -91,8 +91,15 @@ impl Places {
             let own: BTreeSet<Word> = func.values.keys().filter_map(|value| func.constant(value)).collect();
             places.known = preimages(&own, &constants, &places.scheme);
         }
+        let hashes = func.insts_in_order().map(|(_, inst)| inst);
+        let is_number = |inst: &Inst| match func.insts[*inst].opcode {
+            Opcode::KeccakWords => places.layout(*inst).is_none(),
+            Opcode::Keccak256 | Opcode::KeccakF => true,
+            _ => false,
+        };
+        let numbers = reached(func, &hashes.filter(is_number).collect());
         for (inst, value) in addresses {
-            if let Some(reason) = places.refusal(func, value) {
+            if let Some(reason) = places.refusal(func, &numbers, value) {
                 places.refused.insert(inst, reason);
             }
         }
@@ -157,7 +164,8 @@ impl Places {
         self.refused.get(&inst).copied()
     }
 
-    fn refusal(&self, func: &Function, value: Value) -> Option<Reason> {
+    /// Why `value` is no address. `numbers` are what hashes that are no places reach.
+    fn refusal(&self, func: &Function, numbers: &BTreeSet<Value>, value: Value) -> Option<Reason> {
         if self.is_carried(value) {
             return None;
         }
@@ -165,8 +173,7 @@ impl Places {
             let is_own = self.known.is_known(&slot) || stands_alone(&slot);
             return (!is_own).then_some(Reason::ConstantSlot);
         }
-        let hash = func.def_inst(value).map(|inst| func.insts[inst].opcode);
-        matches!(hash, Some(Opcode::KeccakWords | Opcode::Keccak256)).then_some(Reason::Place)
+        numbers.contains(&value).then_some(Reason::Place)
     }
 }
 
@@ -183,7 +190,9 @@ fn large(func: &Function, value: Value) -> Option<Word> {
 /// if most have none and the word in question is put together from parts.
 fn scheme(func: &Function, structured: &BTreeSet<Inst>) -> Scheme {
     const POSITIONS: [Position; 3] = [Position::Last, Position::First, Position::Nowhere];
-    let is_slot = |value: Value| func.constant(value).is_some() || func.def_inst(value).is_some_and(|inst| structured.contains(&inst));
+    let is_slot = |value: Value| {
+        func.constant(value).is_some() || func.def_inst(value).is_some_and(|inst| structured.contains(&inst))
+    };
     let mut votes: BTreeMap<u32, [usize; 3]> = BTreeMap::new();
     for &inst in structured {
         let InstData { args, imm: Imm::Len(len), .. } = &func.insts[inst] else { continue };
@@ -225,8 +234,11 @@ fn layouts(
     scheme: &Scheme,
     carried: BTreeSet<Value>,
 ) -> (BTreeMap<Inst, Layout>, BTreeSet<Value>) {
-    let hashes: Vec<Inst> =
-        func.insts_in_order().map(|(_, inst)| inst).filter(|&inst| func.insts[inst].opcode == Opcode::KeccakWords).collect();
+    let hashes: Vec<Inst> = func
+        .insts_in_order()
+        .map(|(_, inst)| inst)
+        .filter(|&inst| func.insts[inst].opcode == Opcode::KeccakWords)
+        .collect();
     let layout = |inst: &Inst| match func.insts[*inst].imm {
         Imm::Len(len) => Some((*inst, scheme.layout(len))),
         _ => None,
@@ -382,10 +394,12 @@ mod tests {
     /// A word put together from an address and a number is no place, wherever it is hashed: all bytes are data.
     #[test]
     fn packed_words_are_data() {
-        let packed = "v2: u7 = iconst 96\n v3: u256 = shl v2, v0\n v4: u32 = iconst 0x87a211a2\n v5: u256 = or v3, v4\n ";
+        let packed =
+            "v2: u7 = iconst 96\n v3: u256 = shl v2, v0\n v4: u32 = iconst 0x87a211a2\n v5: u256 = or v3, v4\n ";
         let balance = format!("{packed}v6: u256 = keccak_words 32, v5\n v7: u256 = sload v6\n return_words 32, v7\n");
         assert_eq!(positions_of(&balance), [Position::Nowhere]);
-        let allowance = format!("{packed}v6: u256 = keccak_words 52, v5, v1\n v7: u256 = sload v6\n return_words 32, v7\n");
+        let allowance =
+            format!("{packed}v6: u256 = keccak_words 52, v5, v1\n v7: u256 = sload v6\n return_words 32, v7\n");
         assert_eq!(positions_of(&allowance), [Position::Nowhere]);
         // The first bytes of a set's slot and a number; then a slot that is a hash of so many bytes.
         let set = "v2: u2 = iconst 3\n v3: u256 = iconst 0x978aab9200000000000000000000000000000000000000000000000000000000\n v4: u256 = \
@@ -397,7 +411,8 @@ mod tests {
     /// Hashes of as many bytes are all of one kind, so that no slot has two keys: those that do not fit are no places, nor what they hash.
     #[test]
     fn one_length_is_one_kind() {
-        let packed = "v2: u7 = iconst 96\n v3: u256 = shl v2, v0\n v4: u32 = iconst 0x87a211a2\n v5: u256 = or v3, v4\n ";
+        let packed =
+            "v2: u7 = iconst 96\n v3: u256 = shl v2, v0\n v4: u32 = iconst 0x87a211a2\n v5: u256 = or v3, v4\n ";
         // Two words of an address and a number, and one place in two hashes of one word.
         let body = format!(
             "{packed}v6: u256 = keccak_words 32, v5\n v7: u256 = sload v6\n v8: u256 = or v3, v7\n v9: u256 = keccak_words 32, v8\n v10: \
@@ -464,7 +479,8 @@ mod tests {
 
     #[test]
     fn a_hash_that_escapes_has_no_place() {
-        let body = "v2: u2 = iconst 3\n v3: u256 = keccak_words 64, v0, v2\n v4: u256 = sload v3\n sstore v4, v3\n stop\n";
+        let body =
+            "v2: u2 = iconst 3\n v3: u256 = keccak_words 64, v0, v2\n v4: u256 = sload v3\n sstore v4, v3\n stop\n";
         let (func, places) = places(body);
         let load = func.insts_in_order().map(|(_, inst)| inst).nth(2).unwrap();
         assert_eq!(places.refused(load), Some(Reason::Place));

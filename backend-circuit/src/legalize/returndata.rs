@@ -56,3 +56,33 @@ fn split(func: &mut Function, block: Block, at: usize) {
     func.blocks[beyond].insts.push(trap);
     func.blocks[within].insts = rest.to_vec();
 }
+
+#[cfg(test)]
+mod tests {
+    use zvm_ir::{EmptyState, Halt, interp};
+
+    use super::*;
+    use crate::execute::Call;
+    use crate::program::Program;
+
+    /// Copies so many bytes from so far on, and returns the size.
+    const COPY: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u6 = iconst \
+         32\n v3: u256 = calldataload v2\n v4: u64 = returndatasize\n returndatacopy v0, v1, v3\n v5: u256 = mload v0\n v6: u256 = \
+         wadd v5, v4\n return_words 32, v6\n}\n";
+
+    #[test]
+    fn nothing_is_returned_by_nobody() {
+        let module = zvm_ir::parse(COPY).unwrap();
+        let program = Program::compile(&module).unwrap();
+        assert_eq!(program.unprovable(), []);
+        for (from, len, halt) in
+            [(0u64, 0u64, Halt::Return), (1, 0, Halt::Trap), (0, 1, Halt::Trap), (7, 9, Halt::Trap)]
+        {
+            let calldata = [from, len].iter().flat_map(|&word| Word::from(word).to_be_bytes::<32>()).collect();
+            let call = Call { calldata, ..Call::default() };
+            let native = interp::run(&module, interp::Call::new(&call.calldata, &call.env), &EmptyState).unwrap();
+            assert_eq!(native.halt, halt);
+            assert_eq!(program.check(&call).unwrap().0, native, "{from} {len}");
+        }
+    }
+}

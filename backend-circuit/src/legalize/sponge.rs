@@ -13,9 +13,9 @@
 
 use std::borrow::Cow;
 
-use zvm_ir::{Func, Function, Imm, InstData, Module, Opcode, Type, Value};
+use zvm_ir::{Func, Function, Imm, InstData, Module, Opcode};
 
-use super::exits::instruction;
+use super::emit::Emit;
 use super::memory;
 use crate::error::CircuitError;
 
@@ -167,16 +167,16 @@ block8:
 /// # Errors
 /// None: that the function cannot be read would be an error of the compiler.
 pub(super) fn lower(module: &Module) -> Result<Cow<'_, Module>, CircuitError> {
-    let is_hash = |func: &Function, data: &InstData| {
-        data.opcode == Opcode::Keccak256 && memory::taken(func, data).is_none()
-    };
+    let is_hash =
+        |func: &Function, data: &InstData| data.opcode == Opcode::Keccak256 && memory::taken(func, data).is_none();
     let hashes = |func: &Function| func.insts_in_order().any(|(_, inst)| is_hash(func, &func.insts[inst]));
     if !module.funcs.values().any(hashes) {
         return Ok(Cow::Borrowed(module));
     }
     let mut module = module.clone();
     let callers: Vec<Func> = module.funcs.keys().collect();
-    let read = zvm_ir::parse(FUNCTION).map_err(|_| CircuitError::Disagreement("the function that hashes is no function"))?;
+    let read =
+        zvm_ir::parse(FUNCTION).map_err(|_| CircuitError::Disagreement("the function that hashes is no function"))?;
     let function = read.funcs.values().next().ok_or(CircuitError::NoEntry)?.clone();
     let callee = module.funcs.push(function);
     for caller in callers {
@@ -184,28 +184,17 @@ pub(super) fn lower(module: &Module) -> Result<Cow<'_, Module>, CircuitError> {
         for block in func.layout.clone() {
             for inst in core::mem::take(&mut func.blocks[block].insts) {
                 if is_hash(func, &func.insts[inst]) {
-                    let args: Vec<Value> = func.insts[inst].args.clone();
-                    let widened: Vec<Value> = args.into_iter().map(|value| widen(func, block, inst, value)).collect();
+                    let InstData { args, pc, .. } = func.insts[inst].clone();
+                    let mut emit = Emit { func, block, pc };
+                    let args = args.into_iter().map(|value| emit.word(value)).collect();
                     let data = &mut func.insts[inst];
-                    (data.opcode, data.imm, data.args) = (Opcode::Call, Imm::Func(callee), widened);
+                    (data.opcode, data.imm, data.args) = (Opcode::Call, Imm::Func(callee), args);
                 }
                 func.blocks[block].insts.push(inst);
             }
         }
     }
     Ok(Cow::Owned(module))
-}
-
-/// `value` as a word, before `inst`.
-fn widen(func: &mut Function, block: zvm_ir::Block, inst: zvm_ir::Inst, value: Value) -> Value {
-    if func.ty(value) == Type::WORD {
-        return value;
-    }
-    let mut data = instruction(Opcode::Zext, Imm::None, func.insts[inst].pc);
-    data.args = vec![value];
-    let zext = func.create_inst(data, &[Type::WORD]);
-    func.blocks[block].insts.push(zext);
-    func.insts[zext].results[0]
 }
 
 #[cfg(test)]

@@ -25,12 +25,15 @@ use zvm_ir::{Block, BlockCall, Func, Function, Imm, Inst, InstData, Opcode, Pc, 
 
 /// A function whose body is in the caller.
 #[derive(Clone, Debug)]
-pub(super) struct Body {
+pub(in crate::legalize) struct Body {
     /// The function.
-    pub(super) callee: Func,
+    pub(in crate::legalize) callee: Func,
     /// Its blocks, the entry first.
-    pub(super) blocks: Vec<Block>,
+    pub(in crate::legalize) blocks: Vec<Block>,
 }
+
+/// What values share a place: those of one type that are all places in storage, or all are not.
+type Class = (Type, bool);
 
 /// A call, cut out of its block. Until it is joined with the body, the block before it ends in a jump to the block after it
 /// that uses the arguments of the call, so that liveness sees a call as what it is to the caller.
@@ -41,8 +44,8 @@ struct Site {
     jump: Inst,
 }
 
-/// Runs the pass.
-pub(super) fn run(func: &mut Function, shared: &[Body]) {
+/// Runs the pass. `is_place` tells the values that are places in storage, as far as they are known.
+pub(in crate::legalize) fn run(func: &mut Function, shared: &[Body], is_place: impl Fn(Value) -> bool) {
     if shared.is_empty() {
         return;
     }
@@ -64,7 +67,7 @@ pub(super) fn run(func: &mut Function, shared: &[Body]) {
     }
     for body in shared {
         let (Some(&entry), Some(calls)) = (body.blocks.first(), sites.remove(&body.callee)) else { continue };
-        join(func, entry, ends.get(&body.callee).map_or(&[][..], Vec::as_slice), &calls);
+        join(func, entry, ends.get(&body.callee).map_or(&[][..], Vec::as_slice), &calls, &is_place);
     }
 }
 
@@ -167,30 +170,32 @@ fn cut_calls(func: &mut Function, sites: &mut BTreeMap<Func, Vec<Site>>) {
 }
 
 /// Joins the calls of a function with its body.
-fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site]) {
+fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site], is_place: &dyn Fn(Value) -> bool) {
     let homes = homes(func);
     let preds = preds(func);
     let live = live_in(func, &preds, &homes);
     let across: Vec<Vec<Value>> =
         calls.iter().map(|site| live.get(&site.after).into_iter().flatten().copied().collect()).collect();
-    // A place for each value that is live across a call: as many of a type as one call needs.
-    let mut needed: BTreeMap<Type, usize> = BTreeMap::new();
+    // A place for each value that is live across a call: as many of a class as one call needs.
+    let class = |func: &Function, value: Value| (func.ty(value), is_place(value));
+    let mut needed: BTreeMap<Class, usize> = BTreeMap::new();
     for values in &across {
-        let mut count: BTreeMap<Type, usize> = BTreeMap::new();
-        values.iter().for_each(|&value| *count.entry(func.ty(value)).or_insert(0) += 1);
-        for (ty, count) in count {
-            let most = needed.entry(ty).or_insert(0);
+        let mut count: BTreeMap<Class, usize> = BTreeMap::new();
+        values.iter().for_each(|&value| *count.entry(class(func, value)).or_insert(0) += 1);
+        for (class, count) in count {
+            let most = needed.entry(class).or_insert(0);
             *most = count.max(*most);
         }
     }
     let label_type = Type::of(&Word::from(calls.len().saturating_sub(1)));
     let label = func.append_param(entry, label_type);
-    let places: Vec<(Type, Value)> = needed
+    let places: Vec<(Class, Value)> = needed
         .iter()
-        .flat_map(|(&ty, &count)| std::iter::repeat_n(ty, count))
-        .map(|ty| (ty, func.append_param(entry, ty)))
+        .flat_map(|(&class, &count)| std::iter::repeat_n(class, count))
+        .map(|class| (class, func.append_param(entry, class.0)))
         .collect();
-    let placed: Vec<Vec<(Value, usize)>> = across.iter().map(|values| place(func, values, &places)).collect();
+    let placed: Vec<Vec<(Value, usize)>> =
+        across.iter().map(|values| place(values, &places, |value| class(func, value))).collect();
 
     // The exit, and the way back from it.
     let exit = func.create_block();
@@ -236,7 +241,7 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site]) {
         func.blocks[site.before].insts.pop();
         let InstData { mut args, pc, .. } = func.insts[site.jump].clone();
         args.push(constant(func, site.before, label_type, Word::from(index), pc));
-        for (at, &(ty, _)) in places.iter().enumerate() {
+        for (at, &((ty, _), _)) in places.iter().enumerate() {
             let value = placed[index].iter().find(|(_, place)| *place == at).map(|(value, _)| *value);
             args.push(match value {
                 Some(value) => value,
@@ -257,12 +262,12 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site]) {
     rename(func, &preds, &live, &homes, &defs);
 }
 
-/// The place of each value among those of its type.
-fn place(func: &Function, values: &[Value], places: &[(Type, Value)]) -> Vec<(Value, usize)> {
+/// The place of each value among those of its class.
+fn place(values: &[Value], places: &[(Class, Value)], class: impl Fn(Value) -> Class) -> Vec<(Value, usize)> {
     let mut taken = vec![false; places.len()];
     let mut placed = Vec::with_capacity(values.len());
     for &value in values {
-        let free = (0..places.len()).find(|&at| !taken[at] && places[at].0 == func.ty(value));
+        let free = (0..places.len()).find(|&at| !taken[at] && places[at].0 == class(value));
         if let Some(at) = free {
             taken[at] = true;
             placed.push((value, at));
