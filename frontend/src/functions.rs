@@ -343,7 +343,7 @@ impl Binder<'_> {
         fresh.sort_unstable();
         for &(_, node, slot) in &fresh {
             let class = if self.functions.contains(&node) {
-                self.arena.param(node, slot)
+                self.own_class(node, slot)
             } else {
                 let parent = self.infos[node as usize].as_ref().and_then(|info| info.parent);
                 match parent.and_then(|at| self.ways.arrivals[at].as_ref()) {
@@ -391,8 +391,17 @@ impl Binder<'_> {
         let Node { labels, flags, .. } = &self.nodes[node as usize];
         let (labels, flags) = (labels.clone(), flags.clone());
         let mut classes: Classes = flags.into_iter().map(|slot| (slot, TOP)).collect();
-        classes.extend(labels.into_iter().map(|slot| (slot, self.arena.param(node, slot))));
+        classes.extend(labels.into_iter().map(|slot| (slot, self.own_class(node, slot))));
         classes
+    }
+
+    /// What a slot of an address is at the start of a function: what it is given, and zero in memory where the program starts.
+    fn own_class(&mut self, function: NodeId, slot: u32) -> Expr {
+        if function == ROOT && slot >= MEMORY {
+            self.arena.constant(Word::ZERO)
+        } else {
+            self.arena.param(function, slot)
+        }
     }
 
     fn arriving_classes(&mut self, from: NodeId, to: NodeId, stack: &Stack) -> Classes {

@@ -368,6 +368,21 @@ fn lifting_is_deterministic() {
     assert_eq!(texts.len(), 1);
 }
 
+/// A word of memory that nobody wrote is zero, and a jump to it goes to the start of the program, or nowhere.
+#[test]
+fn an_address_from_memory_that_nobody_wrote() {
+    let loops = hex("5b5b6006601790586007601892601e1a5156600c600f56600e60106013");
+    let lifted = lift(&loops, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    check_lift(&loops, &lifted).unwrap_or_else(|errors| panic!("{}\n{}", errors[0], lifted.module));
+    assert!(lifted.edges.contains(&(0x11, 0)));
+    let counts = assemble(&format!(
+        ":start 32 MLOAD 1 ADD DUP1 32 MSTORE 3 LT @end JUMPI :load 0 MLOAD JUMP :end 32 MLOAD {RETURN}"
+    ));
+    agrees(&counts, &[words(&[])]);
+    let traps = assemble("CALLER POP :load 0 MLOAD JUMP");
+    agrees(&traps, &[words(&[])]);
+}
+
 /// Programs of `count` functions each: their name, how many visits for each block are allowed, and the text.
 fn towers(count: usize) -> [(&'static str, usize, String); 5] {
     let start = format!("@end @f0 JUMP :end 0 CALLDATALOAD {RETURN}\n");
