@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use zvm_ir::{Pc, Word};
 
+use crate::arrivals::{Arrival, Way};
 use crate::decode::Code;
 use crate::expr::{Arena, Expr, MEMORY, Node};
-use crate::functions::{Arrival, Way};
 use crate::plan::NodeId;
 use crate::summaries::Leave;
 
@@ -47,10 +47,10 @@ pub(crate) fn functions(
     code: &Code,
     arena: &mut Arena,
     places: &BTreeMap<NodeId, Place<'_>>,
-    arrivals: &[Arrival],
+    arrivals: &[&Arrival],
 ) -> BTreeMap<Pc, Called> {
-    let alive = |arrival: &&Arrival| places.contains_key(&arrival.from) && places.contains_key(&arrival.to);
-    let arrivals: Vec<&Arrival> = arrivals.iter().filter(alive).collect();
+    let alive = |arrival: &&&Arrival| places.contains_key(&arrival.from) && places.contains_key(&arrival.to);
+    let arrivals: Vec<&Arrival> = arrivals.iter().filter(alive).copied().collect();
     let mut passed: BTreeSet<Pc> = BTreeSet::new();
     let mut leaving: BTreeMap<NodeId, Vec<Waiting<'_>>> = BTreeMap::new();
     for arrival in arrivals {

@@ -58,13 +58,15 @@ pub(crate) struct Arena {
     nodes: Vec<(Node, Traits)>,
     index: HashMap<Node, Expr>,
     sets: Vec<BTreeSet<Word>>,
+    set_index: HashMap<BTreeSet<Word>, u32>,
     /// How many more values may be enumerated.
     budget: usize,
 }
 
 impl Arena {
     pub(crate) fn new() -> Self {
-        let mut arena = Self { nodes: Vec::new(), index: HashMap::new(), sets: Vec::new(), budget: VALUES_LIMIT };
+        let (nodes, index, sets, set_index) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
+        let mut arena = Self { nodes, index, sets, set_index, budget: VALUES_LIMIT };
         arena.insert(Node::Top, Traits { size: 1, opaque: true, ..Traits::default() });
         arena
     }
@@ -109,11 +111,12 @@ impl Arena {
         {
             return self.constant(word);
         }
-        let at = self.sets.iter().position(|set| *set == values).unwrap_or_else(|| {
+        let next = self.sets.len() as u32;
+        let at = *self.set_index.entry(values.clone()).or_insert(next);
+        if at == next {
             self.sets.push(values);
-            self.sets.len() - 1
-        });
-        self.insert(Node::Set(at as u32), Traits { size: 1, set: true, ..Traits::default() })
+        }
+        self.insert(Node::Set(at), Traits { size: 1, set: true, ..Traits::default() })
     }
 
     /// Every value that an expression can have; `None` if they are too many or not known.

@@ -10,16 +10,24 @@
 //! the function was entered with) from the start of the program with the functions and the followed slots known so far.
 //! Every block at which the classes of addresses differ becomes a function; a slot whose class was asked for but not
 //! followed is followed from then on; repeat until a round finds nothing new. Then its edges are the plan.
+//!
+//! A nest of functions would take as many rounds as it is deep. So after the first few, rounds are *eager*: an address that is
+//! asked for is followed back at once, along the ways in that were seen, and when nothing else is left to do in a round, the
+//! blocks that were found become functions in it. What was reached through those is forgotten, and whoever entered that is visited
+//! again. A block at which only slots differ that were asked for (not those that it leaves through itself) waits until
+//! there are no others: what is asked for depends on the functions. The last round is never one that forgot or followed something.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use zvm_ir::{Pc, TrapCode, Word};
 
+use crate::arrivals::{Arrival, Found, Way, Ways};
 use crate::called;
 use crate::decode::{Code, Kind};
 use crate::effects::{Edge, Effect, End, Fact, Facts, Target, decided, interpret};
 use crate::error::LiftError;
 use crate::expr::{Arena, Expr, MEMORY, Node as Leaf, Stack, TOP};
+use crate::given;
 use crate::plan::{Next, NodeId, Plan, PlanNode};
 use crate::summaries::{Leave, Resolved, Summaries, compose_guards, resolve};
 
@@ -29,16 +37,24 @@ const ROOT: NodeId = 0;
 const NODE_LIMIT: usize = 100_000;
 /// More rounds of finding functions than this are given up. Each finds at least one function or slot.
 const ROUND_LIMIT: usize = 2_000;
+/// So many rounds leave everything to the next one: nearly all programs of compilers need no more.
+const PLAIN_ROUNDS: usize = 8;
 /// A halting block of at most this many instructions is copied into each function that goes to it.
 const COPIED_HALT: usize = 40;
 /// Items of the stack deeper than this are not followed: the EVM's stack has 1024.
 const SLOT_LIMIT: u32 = 1024;
-/// How many slots are added to one block in one round.
+/// How many slots are added to one block when one slot is asked for: what is asked for in loops without end stays small.
 const DEMAND_LIMIT: usize = 32;
 /// More edges than this, over all rounds, are given up.
-const WORK_LIMIT: usize = 5_000_000;
-/// More edges than this are not visited before the functions that can be seen at once are taken for granted.
-const UNAIDED_LIMIT: usize = 1_000_000;
+const WORK_LIMIT: usize = 2_000_000;
+/// When so many times as many edges as there are blocks were visited, and some more, the functions that can be seen at once are
+/// taken for granted. Programs of compilers need a third of it.
+const UNAIDED_ROUNDS: usize = 64;
+const UNAIDED_BLOCKS: usize = 200;
+/// What is limited by those.
+const EDGES: &str = "edges";
+/// More classes and items of stacks than this, over all rounds, are given up.
+const CLASS_LIMIT: usize = 16_000_000;
 /// Calls that follow one edge.
 const CHAIN_LIMIT: usize = 64;
 
@@ -67,7 +83,9 @@ struct Node {
     effect: Effect,
     /// The exits that the facts leave possible.
     leaves: Vec<Leave>,
-    /// The slots of the entry stack that hold addresses which the block, or what runs after it, jumps to.
+    /// The slots of the entry stack that hold addresses which the block leaves through.
+    own: BTreeSet<u32>,
+    /// The slots that hold addresses which the block, or what runs after it, jumps to: its own, and those asked for.
     labels: BTreeSet<u32>,
     /// The slots that decide which way a block after this one goes.
     flags: BTreeSet<u32>,
@@ -84,36 +102,24 @@ struct Info {
     height: i64,
     classes: Classes,
     nexts: Vec<Next>,
+    /// The arrival that these are from; `None` for functions.
+    parent: Option<usize>,
+    /// When it was found: after its parent.
+    born: usize,
 }
 
 /// Finds the functions of a program whose summaries are given.
 pub(crate) fn plan(code: &Code, arena: &mut Arena, table: &Summaries) -> Result<Plan, LiftError> {
-    match plan_from(code, arena, table, BTreeSet::new(), UNAIDED_LIMIT) {
-        // Programs with a thousand functions need too many rounds to find them one after the other.
-        Err(LiftError::Budget { .. }) => {
-            let obvious = obvious(code, arena, table);
-            plan_from(code, arena, table, obvious, WORK_LIMIT)
+    let limit = UNAIDED_ROUNDS * (UNAIDED_BLOCKS + table.blocks.len());
+    match plan_from(code, arena, table, BTreeSet::new(), limit) {
+        // Functions that are the ends of others come to light one after the other.
+        Err(LiftError::Budget { what: EDGES, .. }) if limit < WORK_LIMIT => {
+            let obvious = given::functions(code, arena, table);
+            let plan = plan_from(code, arena, table, obvious, WORK_LIMIT)?;
+            Ok(Plan { visits: plan.visits + limit, ..plan })
         }
         result => result,
     }
-}
-
-/// The blocks that are entered with different addresses which the blocks before push: functions, whatever else is found.
-fn obvious(code: &Code, arena: &mut Arena, table: &Summaries) -> BTreeSet<Pc> {
-    let mut given: BTreeMap<Pc, BTreeSet<Expr>> = BTreeMap::new();
-    for &pc in table.blocks.keys() {
-        let Some(End::Goto(edge)) = table.effect(pc).map(|effect| &effect.end) else { continue };
-        let Resolved::Block(to) = resolve(code, arena, edge.target) else { continue };
-        for leave in table.leaves(to, &Facts::new()) {
-            if let Leaf::Entry(slot) = arena.node(leave.target) {
-                let item = edge.stack.get(arena, slot);
-                if arena.as_const(item).is_some() {
-                    given.entry(to).or_default().insert(item);
-                }
-            }
-        }
-    }
-    given.into_iter().filter(|(_, addresses)| addresses.len() > 1).map(|(pc, _)| pc).collect()
 }
 
 fn plan_from(
@@ -132,64 +138,27 @@ fn plan_from(
         index: HashMap::new(),
         functions: BTreeSet::from([ROOT]),
         infos: Vec::new(),
+        ways: Ways::default(),
         bindings: BTreeMap::new(),
         queue: VecDeque::new(),
         found: Found::default(),
+        eager: false,
+        promoted: false,
+        followed: false,
+        births: 0,
         work: 0,
         limit,
+        classes: 0,
     };
     binder.node(Key { pc: 0, facts: Facts::new(), copy: Copy::Root })?;
-    for _ in 0..ROUND_LIMIT {
+    for round in 0..ROUND_LIMIT {
+        binder.eager = round >= PLAIN_ROUNDS;
         binder.round()?;
         if !binder.learn() {
             return binder.finish();
         }
     }
     Err(LiftError::Budget { what: "rounds of finding functions", limit: ROUND_LIMIT, pc: 0 })
-}
-
-/// One block enters another.
-#[derive(Debug)]
-pub(crate) struct Arrival {
-    pub(crate) from: NodeId,
-    pub(crate) to: NodeId,
-    /// The stack then, over the entry stack of `from`.
-    pub(crate) stack: Stack,
-    pub(crate) way: Way,
-    /// The instruction that does it.
-    pub(crate) pc: Pc,
-}
-
-/// How.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// By a JUMP to a constant.
-    Jump,
-    /// By a JUMPI, either way.
-    Branch,
-    /// Because the block ends where another starts.
-    Fall,
-    /// By a return, or through a pointer.
-    Return,
-}
-
-/// What a round finds out for the next one.
-#[derive(Debug, Default)]
-struct Found {
-    /// Slots whose class was asked for but is not followed; whether as an address or as a flag.
-    missing: BTreeSet<(NodeId, u32, bool)>,
-    /// Who enters whom.
-    arrivals: Vec<Arrival>,
-    /// Flags that differ.
-    varying: BTreeSet<(NodeId, u32)>,
-    /// Nodes at which functions start.
-    functions: BTreeSet<NodeId>,
-    /// Nodes at which functions start if what is not known stays so.
-    doubtful: BTreeSet<NodeId>,
-    /// Jumps to a value that is not known, by node.
-    unresolved: BTreeSet<(NodeId, Pc)>,
-    /// Returns that are not among the exits of their function, by node.
-    lost: BTreeSet<(NodeId, Pc)>,
 }
 
 struct Binder<'a> {
@@ -202,13 +171,24 @@ struct Binder<'a> {
     index: HashMap<Key, NodeId>,
     functions: BTreeSet<NodeId>,
     infos: Vec<Option<Info>>,
+    ways: Ways,
     /// What callers pass for each address that a function leaves through.
     bindings: BTreeMap<(NodeId, u32), BTreeSet<Expr>>,
     queue: VecDeque<NodeId>,
     found: Found,
+    /// Whether rounds find functions and follow addresses on their way.
+    eager: bool,
+    /// Whether this round found functions.
+    promoted: bool,
+    /// Whether this round followed addresses on its way that it did not follow when it began.
+    followed: bool,
+    /// How many infos there were so far.
+    births: usize,
     /// How many edges were visited so far, and how many may be.
     work: usize,
     limit: usize,
+    /// How many classes were computed so far.
+    classes: usize,
 }
 
 /// Where an edge starts.
@@ -217,7 +197,6 @@ struct Place<'a> {
     node: NodeId,
     owner: NodeId,
     height: i64,
-    classes: &'a Classes,
     facts: &'a Facts,
     pc: Pc,
 }
@@ -237,13 +216,14 @@ impl Binder<'_> {
         let effect =
             if key.facts.is_empty() { effect.clone() } else { interpret(self.code, block, &key.facts, self.arena) };
         let leaves = self.possible(key.pc, &key.facts);
-        let labels = self.own_labels(&leaves);
+        let labels: BTreeSet<u32> = leaves.iter().flat_map(|leave| self.arena.slots(leave.target)).collect();
         let (flags, varying) = (BTreeSet::new(), BTreeSet::new());
         if key.copy == Copy::Shared && key.facts.is_empty() && self.obvious.contains(&key.pc) {
             self.functions.insert(node);
         }
-        self.nodes.push(Node { key: key.clone(), effect, leaves, labels, flags, varying });
+        self.nodes.push(Node { key: key.clone(), effect, leaves, own: labels.clone(), labels, flags, varying });
         self.infos.push(None);
+        self.ways.grow(self.nodes.len());
         self.index.insert(key, node);
         Ok(node)
     }
@@ -300,19 +280,36 @@ impl Binder<'_> {
     fn truth(&mut self, at: Place<'_>, stack: &Stack, depth: u32) -> Option<bool> {
         let item = stack.get(self.arena, depth);
         decided(self.arena, item, at.facts).or_else(|| {
-            let class = self.class(item, at.node, at.classes, false);
+            let class = self.class(item, at.node, false);
             decided(self.arena, class, &Facts::new())
         })
     }
 
-    /// The class of `item`, an expression over the entry stack of `node`, whose slots have these classes.
-    fn class(&mut self, item: Expr, node: NodeId, classes: &Classes, label: bool) -> Expr {
+    /// The class of `item`, an expression over the entry stack of `node`. If it is asked for as an address, what it depends on
+    /// is followed.
+    fn class(&mut self, item: Expr, node: NodeId, label: bool) -> Expr {
         if self.arena.is_opaque(item) {
             return TOP;
         }
+        if label && self.eager && self.arena.has_entry(item) {
+            for slot in self.arena.slots(item) {
+                if self.infos[node as usize].as_ref().is_some_and(|info| !info.classes.contains_key(&slot)) {
+                    self.follow(node, slot);
+                }
+            }
+        }
+        self.known_class(item, node, label)
+    }
+
+    /// The class of `item` as far as it is followed.
+    fn known_class(&mut self, item: Expr, node: NodeId, label: bool) -> Expr {
+        if self.arena.is_opaque(item) {
+            return TOP;
+        }
+        let info = self.infos[node as usize].as_ref();
         let missing = &mut self.found.missing;
         self.arena.map(item, &mut |arena, leaf| match arena.node(leaf) {
-            Leaf::Entry(slot) => Some(classes.get(&slot).copied().unwrap_or_else(|| {
+            Leaf::Entry(slot) => Some(info.and_then(|info| info.classes.get(&slot)).copied().unwrap_or_else(|| {
                 missing.insert((node, slot, label));
                 TOP
             })),
@@ -320,15 +317,94 @@ impl Binder<'_> {
         })
     }
 
+    /// Follows an address that lies in `slot` of `node` back along the ways in that were seen so far.
+    fn follow(&mut self, node: NodeId, slot: u32) {
+        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut fresh = Vec::new();
+        let mut pending = vec![(node, slot)];
+        while let Some((node, slot)) = pending.pop() {
+            let Some(Info { born, .. }) = &self.infos[node as usize] else { continue };
+            let count = counts.entry(node).or_default();
+            let labels = &mut self.nodes[node as usize].labels;
+            if (SLOT_LIMIT..MEMORY).contains(&slot) || *count >= DEMAND_LIMIT || !labels.insert(slot) {
+                continue;
+            }
+            *count += 1;
+            fresh.push((*born, node, slot));
+            for (_, from, item) in self.ways.items(self.arena, node, slot) {
+                self.classes += 1;
+                if !self.arena.is_opaque(item) {
+                    pending.extend(self.arena.slots(item).into_iter().map(|slot| (from, slot)));
+                }
+            }
+        }
+        self.followed |= !fresh.is_empty();
+        // Where it comes from is known before what comes of it.
+        fresh.sort_unstable();
+        for &(_, node, slot) in &fresh {
+            let class = if self.functions.contains(&node) {
+                self.own_class(node, slot)
+            } else {
+                let parent = self.infos[node as usize].as_ref().and_then(|info| info.parent);
+                match parent.and_then(|at| self.ways.arrivals[at].as_ref()) {
+                    Some(Arrival { from, stack, .. }) => {
+                        let (from, item) = (*from, stack.get(self.arena, slot));
+                        self.known_class(item, from, true)
+                    }
+                    None => TOP,
+                }
+            };
+            if let Some(info) = &mut self.infos[node as usize] {
+                info.classes.insert(slot, class);
+            }
+        }
+        for (_, node, slot) in fresh {
+            if self.functions.contains(&node) {
+                continue;
+            }
+            let class = self.infos[node as usize].as_ref().and_then(|info| info.classes.get(&slot)).copied();
+            for (_, from, item) in self.ways.items(self.arena, node, slot) {
+                let other = self.known_class(item, from, true);
+                self.differ(node, slot, class, Some(other));
+            }
+        }
+    }
+
+    /// Takes note that control enters a block, which is not a function, with these classes in one slot of an address.
+    fn differ(&mut self, node: NodeId, slot: u32, a: Option<Expr>, b: Option<Expr>) {
+        if a != b {
+            let Found { functions, later, doubtful, .. } = &mut self.found;
+            // What is not known may become known in a later round.
+            let known = a != Some(TOP) && b != Some(TOP);
+            let set = if !known {
+                doubtful
+            } else if self.nodes[node as usize].own.contains(&slot) {
+                functions
+            } else {
+                later
+            };
+            set.insert(node);
+        }
+    }
+
     fn own_classes(&mut self, node: NodeId) -> Classes {
         let Node { labels, flags, .. } = &self.nodes[node as usize];
         let (labels, flags) = (labels.clone(), flags.clone());
         let mut classes: Classes = flags.into_iter().map(|slot| (slot, TOP)).collect();
-        classes.extend(labels.into_iter().map(|slot| (slot, self.arena.param(node, slot))));
+        classes.extend(labels.into_iter().map(|slot| (slot, self.own_class(node, slot))));
         classes
     }
 
-    fn arriving_classes(&mut self, at: Place<'_>, to: NodeId, stack: &Stack) -> Classes {
+    /// What a slot of an address is at the start of a function: what it is given, and zero in memory where the program starts.
+    fn own_class(&mut self, function: NodeId, slot: u32) -> Expr {
+        if function == ROOT && slot >= MEMORY {
+            self.arena.constant(Word::ZERO)
+        } else {
+            self.arena.param(function, slot)
+        }
+    }
+
+    fn arriving_classes(&mut self, from: NodeId, to: NodeId, stack: &Stack) -> Classes {
         let Node { labels, flags, varying, .. } = &self.nodes[to as usize];
         let (labels, flags, varying) = (labels.clone(), flags.clone(), varying.clone());
         let mut classes: Classes = varying.into_iter().map(|slot| (slot, TOP)).collect();
@@ -336,31 +412,29 @@ impl Binder<'_> {
             for slot in slots {
                 if label || !classes.contains_key(&slot) {
                     let item = stack.get(self.arena, slot);
-                    classes.insert(slot, self.class(item, at.node, at.classes, label));
+                    classes.insert(slot, self.class(item, from, label));
                 }
             }
         }
+        self.classes += classes.len();
         classes
     }
 
     /// Takes over what a round found; whether another one is needed.
     fn learn(&mut self) -> bool {
-        let Found { missing, arrivals, varying, functions, doubtful, .. } = &mut self.found;
-        let (missing, arrivals) = (core::mem::take(missing), core::mem::take(arrivals));
-        let (varying, functions, doubtful) =
-            (core::mem::take(varying), core::mem::take(functions), core::mem::take(doubtful));
-        if !functions.is_empty() {
+        let Found { missing, varying, doubtful, .. } = &mut self.found;
+        let (missing, varying, doubtful) =
+            (core::mem::take(missing), core::mem::take(varying), core::mem::take(doubtful));
+        if self.promoted {
             // With other functions, other slots are needed.
             for at in 0..self.nodes.len() {
-                self.nodes[at].labels = self.own_labels(&self.nodes[at].leaves);
+                self.nodes[at].labels = self.nodes[at].own.clone();
                 self.nodes[at].flags.clear();
                 self.nodes[at].varying.clear();
             }
-            self.functions.extend(functions);
             return true;
         }
-        let mut learned = self.demand(missing, &arrivals);
-        self.found.arrivals = arrivals;
+        let mut learned = self.demand(missing) || self.followed;
         for (node, slot) in varying {
             learned |= self.nodes[node as usize].varying.insert(slot);
         }
@@ -373,11 +447,7 @@ impl Binder<'_> {
 
     /// Follows the missing slots from now on, in the blocks before as well: what a block needs to know of its stack,
     /// those need to know of theirs. Whether there are new ones.
-    fn demand(&mut self, missing: BTreeSet<(NodeId, u32, bool)>, arrivals: &[Arrival]) -> bool {
-        let mut ways_in: BTreeMap<NodeId, Vec<(NodeId, &Stack)>> = BTreeMap::new();
-        for Arrival { from, to, stack, .. } in arrivals {
-            ways_in.entry(*to).or_default().push((*from, stack));
-        }
+    fn demand(&mut self, missing: BTreeSet<(NodeId, u32, bool)>) -> bool {
         let mut learned: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut pending: Vec<_> = missing.into_iter().collect();
         while let Some((node, slot, label)) = pending.pop() {
@@ -391,56 +461,108 @@ impl Binder<'_> {
             if !label && self.functions.contains(&node) {
                 continue;
             }
-            for (from, stack) in ways_in.get(&node).into_iter().flatten() {
-                let item = stack.get(self.arena, slot);
+            for (_, from, item) in self.ways.items(self.arena, node, slot) {
+                self.classes += 1;
                 if !self.arena.is_opaque(item) {
-                    pending.extend(self.arena.slots(item).into_iter().map(|slot| (*from, slot, label)));
+                    pending.extend(self.arena.slots(item).into_iter().map(|slot| (from, slot, label)));
                 }
             }
         }
         !learned.is_empty()
     }
 
-    fn own_labels(&self, leaves: &[Leave]) -> BTreeSet<u32> {
-        leaves.iter().flat_map(|leave| self.arena.slots(leave.target)).collect()
-    }
-
     /// Propagates classes with the functions and slots known so far.
     fn round(&mut self) -> Result<(), LiftError> {
         self.infos = vec![None; self.nodes.len()];
+        self.ways = Ways::new(self.nodes.len());
         self.bindings.clear();
         self.found = Found::default();
-        let classes = self.own_classes(ROOT);
-        self.infos[ROOT as usize] = Some(Info { owner: ROOT, height: 0, classes, nexts: Vec::new() });
-        self.queue = VecDeque::from([ROOT]);
-        while let Some(node) = self.queue.pop_front() {
-            let Some(Info { owner, height, classes, .. }) = self.infos[node as usize].clone() else { continue };
-            let Node { key, effect, .. } = &self.nodes[node as usize];
-            let (facts, end) = (key.facts.clone(), effect.end.clone());
-            let mut nexts = Vec::new();
-            for edge in end.edges() {
-                let at = Place { node, owner, height, classes: &classes, facts: &facts, pc: edge.pc };
-                nexts.push(self.next(at, edge.target, &edge.stack, 0)?);
+        (self.promoted, self.followed) = (false, false);
+        self.enter(ROOT);
+        loop {
+            while let Some(node) = self.queue.pop_front() {
+                self.visit(node)?;
             }
-            if let Some(info) = &mut self.infos[node as usize] {
-                info.nexts = nexts;
+            let mut functions = core::mem::take(&mut self.found.functions);
+            if !self.eager || (functions.is_empty() && !self.promoted) {
+                functions.append(&mut self.found.later);
             }
+            if functions.is_empty() {
+                return Ok(());
+            }
+            self.promoted = true;
+            self.functions.extend(&functions);
+            if !self.eager {
+                return Ok(());
+            }
+            self.forget(functions);
+        }
+    }
+
+    /// Visits the blocks that a block goes to.
+    fn visit(&mut self, node: NodeId) -> Result<(), LiftError> {
+        let Some(&Info { owner, height, .. }) = self.infos[node as usize].as_ref() else { return Ok(()) };
+        let Node { key, effect, .. } = &self.nodes[node as usize];
+        let (facts, end) = (key.facts.clone(), effect.end.clone());
+        self.ways.forget(node);
+        let mut nexts = Vec::new();
+        for edge in end.edges() {
+            let at = Place { node, owner, height, facts: &facts, pc: edge.pc };
+            nexts.push(self.next(at, edge.target, &edge.stack, 0)?);
+        }
+        if let Some(info) = &mut self.infos[node as usize] {
+            info.nexts = nexts;
         }
         Ok(())
+    }
+
+    /// Enters a function, if that was not done.
+    fn enter(&mut self, function: NodeId) {
+        if self.infos[function as usize].is_none() {
+            let classes = self.own_classes(function);
+            self.births += 1;
+            let (nexts, parent, born) = (Vec::new(), None, self.births);
+            self.infos[function as usize] = Some(Info { owner: function, height: 0, classes, nexts, parent, born });
+            self.queue.push_back(function);
+        }
+    }
+
+    /// Forgets what was found through nodes that are functions now. Those who enter what is forgotten are visited again.
+    fn forget(&mut self, functions: BTreeSet<NodeId>) {
+        let mut gone = BTreeSet::new();
+        let mut pending: Vec<NodeId> = functions.into_iter().collect();
+        while let Some(node) = pending.pop() {
+            if gone.insert(node) {
+                pending.append(&mut self.ways.children[node as usize]);
+                self.ways.forget(node);
+                self.infos[node as usize] = None;
+                self.nodes[node as usize].labels = self.nodes[node as usize].own.clone();
+            }
+        }
+        let mut again = BTreeSet::new();
+        for node in gone {
+            for at in core::mem::take(&mut self.ways.into[node as usize]) {
+                again.extend(self.ways.arrivals[at].as_ref().map(|arrival| arrival.from));
+            }
+        }
+        self.queue.extend(again);
     }
 
     /// What an edge to `target` with `stack` becomes, visiting the nodes it leads to.
     fn next(&mut self, at: Place<'_>, target: Target, stack: &Stack, depth: usize) -> Result<Next, LiftError> {
         self.work += 1;
         if self.work > self.limit {
-            return Err(LiftError::Budget { what: "edges", limit: self.limit, pc: at.pc });
+            return Err(LiftError::Budget { what: EDGES, limit: self.limit, pc: at.pc });
+        }
+        if self.classes > CLASS_LIMIT {
+            return Err(LiftError::Budget { what: "addresses on stacks", limit: CLASS_LIMIT, pc: at.pc });
         }
         if depth > CHAIN_LIMIT {
             return Err(LiftError::Budget { what: "calls after one jump", limit: CHAIN_LIMIT, pc: at.pc });
         }
         let mut resolved = resolve(self.code, self.arena, target);
         if let Resolved::Entry(expr) = resolved {
-            let class = self.class(expr, at.node, at.classes, true);
+            let class = self.class(expr, at.node, true);
             resolved = resolve(self.code, self.arena, Target::Jump(class));
         }
         let pc = match resolved {
@@ -471,11 +593,12 @@ impl Binder<'_> {
             (0, Kind::Jumpi, _) => Way::Branch,
             (0, ..) => Way::Fall,
         };
-        self.found.arrivals.push(Arrival { from: at.node, to, stack: stack.clone(), way, pc: at.pc });
-        let classes = self.arriving_classes(at, to, stack);
+        self.classes += stack.len() as usize;
+        let arrival = self.ways.add(Arrival { from: at.node, to, stack: stack.clone(), way, pc: at.pc });
+        let classes = self.arriving_classes(at.node, to, stack);
         let height = at.height + stack.delta();
         if !self.functions.contains(&to) {
-            self.arrive(at, to, classes, height);
+            self.arrive(at, to, arrival, classes, height);
             return Ok(Next::Goto(to));
         }
         let has_labels = !self.nodes[to as usize].labels.is_empty();
@@ -490,11 +613,7 @@ impl Binder<'_> {
             let class = classes.get(slot).copied().unwrap_or(TOP);
             self.bindings.entry((to, *slot)).or_default().insert(class);
         }
-        if self.infos[to as usize].is_none() {
-            let classes = self.own_classes(to);
-            self.infos[to as usize] = Some(Info { owner: to, height: 0, classes, nexts: Vec::new() });
-            self.queue.push_back(to);
-        }
+        self.enter(to);
         let leaves = self.nodes[to as usize].leaves.clone();
         let mut then = Vec::new();
         for leave in &leaves {
@@ -516,30 +635,40 @@ impl Binder<'_> {
     }
 
     /// An arrival at a node that is not the start of a function.
-    fn arrive(&mut self, at: Place<'_>, to: NodeId, classes: Classes, height: i64) {
-        let Some(old) = &self.infos[to as usize] else {
-            self.infos[to as usize] = Some(Info { owner: at.owner, height, classes, nexts: Vec::new() });
+    fn arrive(&mut self, at: Place<'_>, to: NodeId, arrival: usize, classes: Classes, height: i64) {
+        let Some(mut old) = self.infos[to as usize].take() else {
+            self.births += 1;
+            let (nexts, parent, born) = (Vec::new(), Some(arrival), self.births);
+            self.infos[to as usize] = Some(Info { owner: at.owner, height, classes, nexts, parent, born });
+            self.ways.children[at.node as usize].push(to);
             self.queue.push_back(to);
             return;
         };
-        let labels = &self.nodes[to as usize].labels;
+        let labels = core::mem::take(&mut self.nodes[to as usize].labels);
         // The height matters where control leaves the function through the stack.
-        if old.owner != at.owner || (!labels.is_empty() && old.height != height) {
+        if old.owner != at.owner || (!self.nodes[to as usize].own.is_empty() && old.height != height) {
             self.found.functions.insert(to);
+        } else if !labels.is_empty() && old.height != height {
+            self.found.later.insert(to);
         }
-        for slot in labels {
-            let pair = (old.classes.get(slot), classes.get(slot));
-            if pair.0 != pair.1 {
-                // What is not known may become known in a later round.
-                let known = pair.0 != Some(&TOP) && pair.1 != Some(&TOP);
-                if known { &mut self.found.functions } else { &mut self.found.doubtful }.insert(to);
-            }
+        for slot in &labels {
+            self.differ(to, *slot, old.classes.get(slot).copied(), classes.get(slot).copied());
         }
         for (slot, class) in &classes {
             if !labels.contains(slot) && old.classes.get(slot) != Some(class) {
                 self.found.varying.insert((to, *slot));
             }
         }
+        self.nodes[to as usize].labels = labels;
+        // A block that is visited again enters the same ones.
+        if old.parent.is_some_and(|parent| self.ways.arrivals[parent].is_none()) && old.born > self.born(at.node) {
+            old.parent = Some(arrival);
+        }
+        self.infos[to as usize] = Some(old);
+    }
+
+    fn born(&self, node: NodeId) -> usize {
+        self.infos[node as usize].as_ref().map_or(usize::MAX, |info| info.born)
     }
 
     /// The exit of the function that a jump to `class` with `stack` takes.
@@ -548,11 +677,10 @@ impl Binder<'_> {
             // The target lies below the bottom of the stack, so some instruction before underflowed.
             return Next::Never;
         }
-        let own = self.own_classes(at.owner);
         let height = at.height + stack.delta();
         let leaves = self.nodes[at.owner as usize].leaves.clone();
         for (exit, leave) in leaves.iter().enumerate() {
-            let same = |binder: &mut Self| binder.class(leave.target, at.owner, &own, true) == class;
+            let same = |binder: &mut Self| binder.class(leave.target, at.owner, true) == class;
             if !leave.pointer && leave.stack.delta() == height && same(self) {
                 return Next::Ret(exit);
             }
@@ -567,7 +695,7 @@ impl Binder<'_> {
 
     /// The plan that the last round gave, if its heights are right and every jump is resolved.
     fn finish(mut self) -> Result<Plan, LiftError> {
-        let mut plan = Plan::default();
+        let mut plan = Plan { visits: self.work, ..Plan::default() };
         // Nodes found in earlier rounds may be gone; the others are numbered anew.
         let live: Vec<NodeId> = (0..self.nodes.len() as NodeId).filter(|&n| self.infos[n as usize].is_some()).collect();
         let number: BTreeMap<NodeId, NodeId> =
@@ -617,13 +745,13 @@ impl Binder<'_> {
             let place = called::Place { pc: key.pc, leaves, classes: &info.classes, needs, is_function };
             places.insert(node, place);
         }
-        plan.called = called::functions(self.code, self.arena, &places, &self.found.arrivals);
+        let arrivals: Vec<&Arrival> = self.ways.arrivals.iter().flatten().collect();
+        plan.called = called::functions(self.code, self.arena, &places, &arrivals);
         Ok(plan)
     }
 
     /// Adds where a jump goes to `edges`.
     fn record(&mut self, node: NodeId, edge: &Edge, edges: &mut BTreeSet<(Pc, Pc)>, unresolved: &mut BTreeSet<Pc>) {
-        let Some(info) = self.infos[node as usize].clone() else { return };
         let jump = match edge.target {
             Target::Next(pc) => {
                 if self.code.inst(edge.pc).0.kind == Kind::Jumpi {
@@ -633,7 +761,7 @@ impl Binder<'_> {
             }
             Target::Jump(expr) => expr,
         };
-        let class = self.class(jump, node, &info.classes, true);
+        let class = self.class(jump, node, true);
         let mut seen = BTreeSet::from([class]);
         let mut pending = vec![class];
         while let Some(class) = pending.pop() {

@@ -12,6 +12,7 @@
 //! A lift is checked: every jump that can be reached goes to a known set of targets, or the lift is refused with the
 //! jumps named. What came out can be held against the bytecode again by `checker`, which shares nothing with 2 to 6. This crate knows nothing about lowering, circuits, files or artifacts.
 
+mod arrivals;
 mod called;
 pub mod checker;
 mod decode;
@@ -21,6 +22,7 @@ mod exact;
 mod expr;
 mod functions;
 mod gas;
+mod given;
 mod heights;
 mod items;
 mod liveness;
@@ -88,6 +90,9 @@ pub struct Lifted {
     /// The functions that are called, by their first instruction, with what they take and leave on the stack. Empty if
     /// the program is not a compiler's.
     pub called: BTreeMap<Pc, Called>,
+    /// How many edges were visited, over all rounds, to find the functions; zero if the program is not a compiler's. Says without a
+    /// clock how lifting grows with the code.
+    pub visits: usize,
     /// Where the compiler's metadata trailer starts, if there is one. Data that the program copies may lie before it.
     pub metadata: Option<Pc>,
     /// What the parts of the module stand for, for [`check_lift`].
@@ -179,7 +184,7 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
     if !rejected.is_empty() {
         return Err(LiftError::Subset { problems: rejected });
     }
-    let liveness = liveness::analyse(&plan, arena, block);
+    let liveness = liveness::analyse(&plan, arena, block)?;
     let (module, witness) = ssa::build(code, &plan, arena, &liveness, block, &options.names)?;
     let misuses = gas::misuses(&module);
     if !misuses.is_empty() {
@@ -209,6 +214,7 @@ fn finish(code: &Code, arena: &Arena, blocks: &Blocks, plan: Plan, options: &Lif
         edges: plan.edges,
         blocks: pcs,
         called: plan.called,
+        visits: plan.visits,
         metadata: code.metadata(),
         witness,
     })

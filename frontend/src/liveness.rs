@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::{CodeBlock, Inst};
 use crate::effects::End;
+use crate::error::LiftError;
 use crate::expr::{Arena, Node};
 use crate::items::{Item, Items, Sink, walk};
 use crate::plan::{Next, NodeId, Plan};
 use crate::summaries::Leave;
+
+/// More live items than this, over all blocks, are given up: each becomes a parameter of a block.
+const LIVE_LIMIT: usize = 2_000_000;
 
 /// Slots of a stack, 0 being the top.
 pub(crate) type Slots = BTreeSet<u32>;
@@ -85,7 +89,11 @@ enum Place {
 type Provider = (NodeId, Vec<(NodeId, usize)>);
 
 /// Computes what is live. `block` gives the block of a node.
-pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> Option<&'b CodeBlock>) -> Liveness {
+pub(crate) fn analyse<'b>(
+    plan: &Plan,
+    arena: &Arena,
+    block: impl Fn(NodeId) -> Option<&'b CodeBlock>,
+) -> Result<Liveness, LiftError> {
     let mut stacks: BTreeMap<NodeId, Items<()>> = BTreeMap::new();
     let mut providers: BTreeMap<Place, Vec<Provider>> = BTreeMap::new();
     let mut pending: Vec<Need> = Vec::new();
@@ -107,6 +115,7 @@ pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> 
         }
     }
     let mut state = Liveness { live: vec![Slots::new(); plan.nodes.len()], results: BTreeMap::new() };
+    let mut count = 0;
     while let Some(need) = pending.pop() {
         let (new, place, depth) = match need {
             Need::Slot(node, slot) => (state.live[node as usize].insert(slot), Place::Node(node), slot),
@@ -118,13 +127,19 @@ pub(crate) fn analyse<'b>(plan: &Plan, arena: &Arena, block: impl Fn(NodeId) -> 
         if !new {
             continue;
         }
+        count += 1;
+        if count > LIVE_LIMIT {
+            let (Need::Slot(node, _) | Need::Result(node, ..)) = need;
+            let pc = plan.nodes[node as usize].pc;
+            return Err(LiftError::Budget { what: "items on stacks that blocks pass on", limit: LIVE_LIMIT, pc });
+        }
         for (node, returns) in providers.get(&place).into_iter().flatten() {
             if let Some(need) = before(plan, arena, *node, &stacks[node], returns, depth) {
                 pending.push(need);
             }
         }
     }
-    state
+    Ok(state)
 }
 
 /// Lists whose stacks `next` passes on.

@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) edges: BTreeSet<(Pc, Pc)>,
     /// The calls that were seen.
     pub(crate) called: BTreeMap<Pc, Called>,
+    /// How many edges were visited to find the functions.
+    pub(crate) visits: usize,
 }
 
 impl Next {

@@ -43,6 +43,8 @@ struct Trail {
     uses: Vec<Variant>,
     /// Jumps to an item of the entry stack.
     leaves: Vec<Leave>,
+    /// How many items the stacks on the way have.
+    items: usize,
 }
 
 /// More exits of one block than this are not a compiler's output.
@@ -51,6 +53,9 @@ const EXIT_LIMIT: usize = 24;
 const TRAIL_LIMIT: usize = 512;
 /// How many blocks edges are followed through, over all compositions, before the program is given up.
 const WORK_LIMIT: usize = 3_000_000;
+/// More items of stacks than this, over all compositions, are given up: functions that end in one another, each leaving something on
+/// the stack, have stacks as long as there are functions.
+const ITEM_LIMIT: usize = 16_000_000;
 
 /// The exits of every block that can be reached.
 #[derive(Debug, Default)]
@@ -71,7 +76,7 @@ impl Summaries {
         let start: Variant = (0, Facts::new());
         let mut queued = BTreeSet::from([start.clone()]);
         let mut queue = VecDeque::from([start]);
-        let mut work = 0;
+        let (mut work, mut items) = (0, 0);
         while let Some(variant) = queue.pop_front() {
             queued.remove(&variant);
             let pc = variant.0;
@@ -86,6 +91,10 @@ impl Summaries {
                 work += 1 + trail.uses.len();
                 if work > WORK_LIMIT {
                     return Err(LiftError::Budget { what: "compositions of blocks", limit: WORK_LIMIT, pc });
+                }
+                items += trail.items;
+                if items > ITEM_LIMIT {
+                    return Err(LiftError::Budget { what: "items on the stacks of functions", limit: ITEM_LIMIT, pc });
                 }
                 for used in trail.uses {
                     if !table.effects.contains_key(&used) && queued.insert(used.clone()) {
@@ -149,6 +158,7 @@ impl Summaries {
                 }
                 Resolved::Bad | Resolved::Unknown => continue,
                 Resolved::Entry(target) => {
+                    trail.items += stack.len() as usize;
                     // Code goes on after the jump that leaves: somebody is to come back there.
                     let back = Word::from(pc + 1);
                     let pointer = pointer
@@ -159,6 +169,7 @@ impl Summaries {
                     continue;
                 }
             };
+            trail.items += stack.len() as usize;
             if !seen.insert((to, stack.clone(), guards.clone())) {
                 continue;
             }

@@ -2,7 +2,7 @@
 //! against revm.
 //!
 //! - [x] a loop; a loop at the start of a function; the start of the program as the target of a jump
-//! - [x] a function called from two places, from one place, in tail position, recursively
+//! - [x] a function called from two places, from one place, in tail position, recursively; a thousand in each other
 //! - [x] two functions that share their end
 //! - [x] a function that never returns; one that returns in two ways
 //! - [x] a branch inside the argument of a call
@@ -366,4 +366,65 @@ fn lifting_is_deterministic() {
     let text = |_| lift(&code, &LiftOptions::default()).expect("it lifts").module.to_string();
     let texts: std::collections::BTreeSet<String> = (0..5).map(text).collect();
     assert_eq!(texts.len(), 1);
+}
+
+/// A word of memory that nobody wrote is zero, and a jump to it goes to the start of the program, or nowhere.
+#[test]
+fn an_address_from_memory_that_nobody_wrote() {
+    let loops = hex("5b5b6006601790586007601892601e1a5156600c600f56600e60106013");
+    let lifted = lift(&loops, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    check_lift(&loops, &lifted).unwrap_or_else(|errors| panic!("{}\n{}", errors[0], lifted.module));
+    assert!(lifted.edges.contains(&(0x11, 0)));
+    let counts = assemble(&format!(
+        ":start 32 MLOAD 1 ADD DUP1 32 MSTORE 3 LT @end JUMPI :load 0 MLOAD JUMP :end 32 MLOAD {RETURN}"
+    ));
+    agrees(&counts, &[words(&[])]);
+    let traps = assemble("CALLER POP :load 0 MLOAD JUMP");
+    agrees(&traps, &[words(&[])]);
+}
+
+/// Programs of `count` functions each: their name, how many visits for each block are allowed, and the text.
+fn towers(count: usize) -> [(&'static str, usize, String); 5] {
+    let start = format!("@end @f0 JUMP :end 0 CALLDATALOAD {RETURN}\n");
+    let each = |piece: &dyn Fn(usize) -> String| (0..count).map(piece).collect::<String>();
+    let nest = |at: usize| format!(":f{at} @a{at} @f{} JUMP :a{at} JUMP\n", at + 1);
+    let twice = |at: usize| {
+        let next = at + 1;
+        format!(
+            ":f{at} @a{at} :x{at} @f{next} JUMP :a{at} CALLDATASIZE @b{at} JUMPI @b{at} :y{at} @f{next} JUMP :b{at} JUMP\n"
+        )
+    };
+    let calls = |at: usize| format!("@c{at} @f{at} JUMP :c{at} @d{at} @f{at} JUMP :d{at} ");
+    let ring = |at: usize| {
+        let next = (at + 1) % count;
+        format!(":f{at} CALLDATASIZE @r{at} JUMPI @a{at} @f{next} JUMP :a{at} :r{at} JUMP\n")
+    };
+    let end = format!("0 CALLDATALOAD {RETURN}\n");
+    let tails = format!("{end}{}JUMP", each(&|at| format!(":f{at} CALLER POP ")));
+    let shared =
+        format!("{end}{}:t0 @u JUMP :t1 @u JUMP :t2 :u JUMP", each(&|at| format!(":f{at} @t{} JUMP\n", at % 3)));
+    [
+        ("in each other", 10, format!("{start}{}:f{count} JUMP", each(&nest))),
+        ("in each other, called twice", 20, format!("{start}{}:f{count} JUMP", each(&twice))),
+        ("the ends of others", 75, format!("{}{tails}", each(&|at| format!("@c{at} @f{at} JUMP :c{at} ")))),
+        ("with shared ends", 10, format!("{}{shared}", each(&calls))),
+        ("in a ring", 15, format!("{start}{}", each(&ring))),
+    ]
+}
+
+/// However deep functions lie in each other, each edge is visited a bounded number of times to find them.
+#[test]
+fn visits_grow_with_the_code() {
+    for count in [40, 160, 480] {
+        for (name, factor, text) in towers(count) {
+            let code = assemble(&text);
+            let lifted = lift(&code, &LiftOptions::default()).unwrap_or_else(|error| panic!("{count} {name}: {error}"));
+            let (visits, blocks) = (lifted.visits, lifted.report.blocks);
+            assert!(visits >= blocks - 1, "{count} {name}: every edge is visited, and they are {visits}");
+            assert!(visits <= factor * (blocks + 200), "{count} {name}: {visits} visits for {blocks} blocks");
+            let world = World { code, ..World::default() };
+            let compared = compare(&lifted.module, &world, &[7; 32], Word::ZERO, 2_000_000);
+            assert!(matches!(compared, Compared::Same(..)), "{count} {name}: {compared:?}");
+        }
+    }
 }

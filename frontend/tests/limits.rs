@@ -3,7 +3,7 @@
 mod oracle;
 
 use oracle::{Compared, Random, World, compare};
-use zvm_frontend::{Fork, LiftOptions, check, check_lift, lift};
+use zvm_frontend::{Fork, LiftError, LiftOptions, check, check_lift, lift};
 use zvm_ir::Word;
 
 /// Bytes with a taste for what makes control flow: small pushes, jumps, stack traffic.
@@ -200,4 +200,50 @@ fn deep_call_chains() {
         let compared = compare(&lifted.module, &world, &[0; 32], Word::ZERO, 1_000_000);
         assert!(matches!(compared, Compared::Same(..)), "{compared:?}");
     }
+}
+
+/// A stack of `words` that `blocks` blocks pass on to where they are all stored. As many parameters as both multiplied are needed:
+/// up to two millions they are made.
+#[test]
+fn stacks_over_many_blocks_have_a_limit() {
+    let code = |words: usize, blocks: usize| {
+        let (push, pass, store) = ("0 CALLDATALOAD ".repeat(words), "5b".repeat(blocks), "0 MSTORE ".repeat(words));
+        oracle::assemble(&format!("{push} #{pass} {store} 32 0 RETURN"))
+    };
+    let small = code(900, 300);
+    let lifted = lift(&small, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(lifted.report.ir_blocks, 301);
+    let world = World { code: small, ..World::default() };
+    let compared = compare(&lifted.module, &world, &[5; 32], Word::ZERO, 1_000_000);
+    assert!(matches!(compared, Compared::Same(..)), "{compared:?}");
+    for blocks in [3_000, 20_000, 500_000] {
+        let error = lift(&code(900, blocks), &LiftOptions::default()).expect_err("it is too large");
+        assert!(matches!(error, LiftError::Budget { .. }), "{error}");
+    }
+}
+
+/// Functions that end in one another, each leaving a word below the address to return to: their stacks are as long as there are
+/// functions, and all but a thousand overflow.
+#[test]
+fn stacks_of_functions_have_a_limit() {
+    for functions in [500, 5_000, 16_000] {
+        let pieces: String = (0..functions).map(|at| format!(":f{at} CALLER SWAP1 ")).collect();
+        let code = oracle::assemble(&format!("@e @f0 JUMP :e STOP {pieces} JUMP"));
+        let lifted = lift(&code, &LiftOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        assert!(lifted.report.ir_blocks <= 1026, "{} blocks", lifted.report.ir_blocks);
+        let world = World { code, ..World::default() };
+        let compared = compare(&lifted.module, &world, &[], Word::ZERO, 1_000_000);
+        assert!(matches!(compared, Compared::Same(..)), "{compared:?}");
+    }
+}
+
+/// A ring of more functions than the stack has room for is refused after a bounded count of what is followed.
+#[test]
+fn rings_that_are_too_deep_have_a_limit() {
+    let ring =
+        |at: usize| format!(":f{at} CALLDATASIZE @r{at} JUMPI @a{at} @f{} JUMP :a{at} :r{at} JUMP\n", (at + 1) % 1_500);
+    let pieces: String = (0..1_500).map(ring).collect();
+    let code = oracle::assemble(&format!("@end @f0 JUMP :end STOP\n{pieces}"));
+    let error = lift(&code, &LiftOptions::default()).expect_err("it is too deep");
+    assert!(matches!(error, LiftError::Budget { what: "addresses on stacks", .. }), "{error}");
 }
