@@ -68,7 +68,8 @@ pub fn creation(contract: &Contract, runtime: &Lowered, options: &Options) -> Re
     let mut module = lift(old, &LiftOptions { creation: true, ..LiftOptions::default() })?.module;
     deploy_instead(&mut module, old, &contract.runtime, runtime)?;
     copy_known_code(&mut module, old);
-    passes::optimize(&mut module, &passes::Options { goal: Goal::Evm, ..passes::Options::default() })?;
+    let gas = options.fork.costs();
+    passes::optimize(&mut module, &passes::Options { goal: Goal::Evm, gas, ..passes::Options::default() })?;
     // What is known only now.
     copy_known_code(&mut module, old);
     // It runs once: its bytes cost more than its gas.

@@ -107,12 +107,16 @@ impl Program {
     /// # Errors
     /// When a pass breaks the module, which is a bug.
     pub fn optimized(&self, goal: Goal) -> Result<Module, Error> {
-        let mut module = self.module.clone();
         // The commitment of a compiled program is to its text: nothing may change it.
         if goal == Goal::Circuit && self.compiled.is_some() {
-            return Ok(module);
+            return Ok(self.module.clone());
         }
-        passes::optimize(&mut module, &passes::Options { goal, ..passes::Options::default() })?;
+        self.optimized_with(&passes::Options { goal, ..passes::Options::default() })
+    }
+
+    fn optimized_with(&self, options: &passes::Options) -> Result<Module, Error> {
+        let mut module = self.module.clone();
+        passes::optimize(&mut module, options)?;
         Ok(module)
     }
 
@@ -121,7 +125,8 @@ impl Program {
     /// # Errors
     /// As [`zvm_backend_evm::lower`].
     pub fn lowered(&self, options: &LowerOptions) -> Result<Lowered, Error> {
-        Ok(lower(&self.optimized(Goal::Evm)?, options)?)
+        let passes = passes::Options { goal: Goal::Evm, gas: options.fork.costs(), ..passes::Options::default() };
+        Ok(lower(&self.optimized_with(&passes)?, options)?)
     }
 
     /// The program in regions, ready to be proved.

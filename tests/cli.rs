@@ -206,7 +206,7 @@ fn calls_carry_state() {
 #[test]
 fn ir_round_trips() {
     let folder = folder();
-    for args in [&["--raw"][..], &[], &["--circuit"], &["--pass", "gvn"]] {
+    for args in [&["--raw"][..], &[], &["--circuit"], &["--pass", "gvn"], &["--pass", "unroll"]] {
         let output = zvm().args(["ir", &collatz()]).args(args).output().expect("runs");
         assert_eq!(exit(&output), 0, "{args:?}: {}", errors(&output));
         let path = file(&folder, "program.zvm", &output.stdout);

@@ -60,11 +60,11 @@ pub fn rows(opcode: Opcode, imm: Imm, operands: &[Operand], result: Type) -> Res
 }
 
 /// The rows of an access, its share of the hash of advice included: an estimate, for the cost of blocks.
-const ACCESS_ROWS: u64 = 98;
+pub const ACCESS_ROWS: u64 = 98;
 /// The rows of a lookup, in the same way.
-const LOOKUP_ROWS: u64 = 65;
+pub const LOOKUP_ROWS: u64 = 65;
 /// The rows of a block of data or of a log.
-const HASH_ROWS: u64 = 400;
+pub const HASH_ROWS: u64 = 400;
 /// The rows of hashing one word besides a place.
 const KEY_ROWS: u64 = 264;
 

@@ -66,6 +66,11 @@ impl Fork {
         self >= Self::Osaka
     }
 
+    /// What code costs.
+    pub fn costs(self) -> zvm_ir::cost::Gas {
+        zvm_ir::cost::Gas { push0: self.has_push0(), mcopy: self.has_mcopy(), clz: self.has_clz() }
+    }
+
     /// Whether EXCHANGE exists (EIP-8024).
     pub fn has_exchange(self) -> bool {
         self >= Self::Amsterdam

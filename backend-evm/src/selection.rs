@@ -142,3 +142,32 @@ pub(crate) fn input_byte(opcode: Opcode) -> Option<u8> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use zvm_ir::cost::Gas;
+
+    use super::*;
+
+    /// What the optimiser takes an instruction to cost is what the EVM instruction for it costs.
+    #[test]
+    fn the_cost_model_of_the_optimiser_has_the_gas_of_the_table() {
+        let mut compared = 0;
+        for &opcode in Opcode::ALL.iter().filter(|&&opcode| opcode != Opcode::Log) {
+            let emitted = match select(opcode, opcode.info().operands.len()) {
+                Selection::Evm(byte) => Some(byte),
+                Selection::Datacopy => Some(evm::CODECOPY),
+                Selection::Remade => input_byte(opcode),
+                Selection::Alias
+                | Selection::Call
+                | Selection::Jump
+                | Selection::Brif
+                | Selection::Ret
+                | Selection::Expanded => None,
+            };
+            assert_eq!(Gas::of(opcode), emitted.map(|byte| u64::from(evm::gas(byte))), "{opcode}");
+            compared += usize::from(emitted.is_some());
+        }
+        assert!(compared > 60, "{compared}");
+    }
+}

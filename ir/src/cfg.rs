@@ -7,6 +7,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::entities::{Block, Func};
 use crate::function::{Function, Imm, Module};
+use crate::work::look;
 
 /// A natural loop: the blocks that can reach a back edge to `header` without leaving through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ impl Cfg {
                     work.extend_from_slice(&self.preds[block]);
                 }
             }
+            look(blocks.len());
             blocks.sort_by_key(|&block| self.position[block]);
             let parent = self.innermost[header];
             for &block in &blocks {
@@ -148,11 +150,13 @@ impl Cfg {
 
     /// The blocks that branch to `block`, once per branch, in reverse post-order of the branching block.
     pub fn preds(&self, block: Block) -> &[Block] {
+        look(1);
         &self.preds[block]
     }
 
     /// The targets of `block`'s terminator, once per branch.
     pub fn succs(&self, block: Block) -> &[Block] {
+        look(1);
         &self.succs[block]
     }
 
@@ -163,6 +167,7 @@ impl Cfg {
 
     /// The place of `block` in reverse post-order; `None` if it cannot be reached.
     pub fn position(&self, block: Block) -> Option<usize> {
+        look(1);
         self.position[block].map(|at| at as usize)
     }
 
@@ -184,6 +189,7 @@ impl Cfg {
     /// Whether every path from the entry to `b` passes through `a`. A block dominates itself. False when one of them
     /// cannot be reached.
     pub fn dominates(&self, a: Block, b: Block) -> bool {
+        look(1);
         self.is_reachable(a)
             && self.is_reachable(b)
             && self.interval[a].0 <= self.interval[b].0

@@ -10,6 +10,7 @@ use crate::Word;
 use crate::entities::{Block, Data, Func, Inst, Value};
 use crate::opcode::{Opcode, TrapCode};
 use crate::types::Type;
+use crate::work::look;
 
 /// A position in the bytecode that was lifted, in bytes from its start.
 pub type Pc = u32;
@@ -80,12 +81,14 @@ impl InstData {
 
     /// Every value read: operands, then the arguments of each target.
     pub fn uses(&self) -> impl Iterator<Item = Value> + '_ {
-        self.args.iter().chain(self.targets.iter().flat_map(|target| &target.args)).copied()
+        let used = self.args.iter().chain(self.targets.iter().flat_map(|target| &target.args)).copied();
+        used.inspect(|_| look(1))
     }
 
     /// Rewrites every value read.
     pub fn map_uses(&mut self, mut map: impl FnMut(Value) -> Value) {
         for value in self.args.iter_mut().chain(self.targets.iter_mut().flat_map(|target| &mut target.args)) {
+            look(1);
             *value = map(*value);
         }
     }
@@ -174,6 +177,7 @@ impl Function {
 
     /// The type of a value.
     pub fn ty(&self, value: Value) -> Type {
+        look(1);
         self.values[value].ty
     }
 
@@ -184,6 +188,7 @@ impl Function {
 
     /// The instruction that ends `block`, if it has one.
     pub fn terminator(&self, block: Block) -> Option<Inst> {
+        look(1);
         self.blocks[block].insts.last().copied().filter(|&inst| self.insts[inst].opcode.is_terminator())
     }
 
@@ -194,6 +199,7 @@ impl Function {
 
     /// The instruction that defines `value`, unless it is a block parameter.
     pub fn def_inst(&self, value: Value) -> Option<Inst> {
+        look(1);
         match self.values[value].def {
             ValueDef::Result(inst, _) => Some(inst),
             ValueDef::Param(..) => None,
@@ -215,7 +221,8 @@ impl Function {
 
     /// Every instruction in a block of the layout, in order, with its block.
     pub fn insts_in_order(&self) -> impl Iterator<Item = (Block, Inst)> + '_ {
-        self.layout.iter().flat_map(|&block| self.blocks[block].insts.iter().map(move |&inst| (block, inst)))
+        let all = self.layout.iter().flat_map(|&block| self.blocks[block].insts.iter().map(move |&inst| (block, inst)));
+        all.inspect(|_| look(1))
     }
 
     /// Rewrites every use of every value. `map` is applied once, not repeatedly.

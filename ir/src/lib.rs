@@ -4,6 +4,7 @@
 
 pub mod builder;
 pub mod cfg;
+pub mod cost;
 pub mod dot;
 pub mod entities;
 pub mod env;
@@ -23,6 +24,7 @@ pub mod stats;
 pub mod storage_paths;
 pub mod types;
 pub mod verify;
+pub mod work;
 
 pub use builder::Cursor;
 pub use dot::dot;

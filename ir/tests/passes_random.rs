@@ -5,7 +5,7 @@
 
 use zvm_ir::EmptyState;
 use zvm_ir::interp::{Call, InterpError, run};
-use zvm_ir::passes::{Goal, Options, PIPELINE, apply, optimize};
+use zvm_ir::passes::{BESIDE, Goal, Options, PIPELINE, all, apply, optimize};
 use zvm_ir::{
     Block, BlockCall, Cursor, Env, Func, Function, Imm, Module, Opcode, Outcome, TrapCode, Type, Value, Word, verify,
 };
@@ -325,7 +325,11 @@ impl Builder<'_> {
         match self.random.below(5) {
             0 => drop(self.cursor().trap(TrapCode::Invalid)),
             1 => {
-                let words = [self.value(), self.value()];
+                // A panic that stands in many places, or a message.
+                let words = match self.random.below(2) {
+                    0 => [Word::from(0x4e48_7b71) << 224, Word::from(0x11) << 224].map(|word| self.constant(word)),
+                    _ => [self.value(), self.value()],
+                };
                 self.cursor().effect_imm(Opcode::RevertWords, Imm::Len(36), &words);
             }
             kind => {
@@ -473,8 +477,7 @@ fn each_pass_keeps_the_outcome() {
     for seed in seeds() {
         let original = program(seed);
         verify(&original).unwrap_or_else(|errors| panic!("seed {seed}: {errors:#?}\n{original}"));
-        let mut names = std::collections::BTreeSet::new();
-        for pass in PIPELINE.iter().filter(|pass| names.insert(pass.name)) {
+        for pass in all() {
             let mut changed = original.clone();
             apply(pass, &mut changed, Goal::Circuit);
             check(pass.name, seed, &original, &changed);
@@ -498,6 +501,30 @@ fn the_pipeline_keeps_the_outcome_at_every_step() {
             check_limits(&format!("pipeline ({goal:?})"), seed, &original, &stage);
         }
     }
+}
+
+/// The passes that are not in the pipeline, one after the other, on what was generated and on what the pipeline left.
+#[test]
+fn passes_beside_the_pipeline_keep_the_outcome() {
+    let mut changes = std::collections::BTreeMap::new();
+    for seed in seeds() {
+        let original = program(seed);
+        for goal in [Goal::Evm, Goal::Circuit] {
+            let mut optimised = original.clone();
+            optimize(&mut optimised, &Options { goal, ..Options::default() }).unwrap();
+            for first in [original.clone(), optimised] {
+                let mut stage = first.clone();
+                for pass in BESIDE {
+                    if apply(pass, &mut stage, goal) {
+                        *changes.entry(pass.name).or_insert(0) += 1;
+                        check(&format!("{} beside the pipeline ({goal:?})", pass.name), seed, &first, &stage);
+                    }
+                }
+                check_limits(&format!("beside the pipeline ({goal:?})"), seed, &first, &stage);
+            }
+        }
+    }
+    assert!(changes.len() == BESIDE.len(), "a pass was never at work: {changes:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) struct Ir {
     /// The IR as the frontend makes it, before any pass.
     #[arg(long, conflicts_with_all = ["pass", "circuit"])]
     raw: bool,
-    /// The IR after the last time this pass has run.
+    /// The IR after the last time this pass has run; a pass beside the pipeline runs on what it leaves.
     #[arg(long, value_name = "NAME")]
     pass: Option<String>,
     /// With `--pass`: the IR before that run.
@@ -117,10 +117,7 @@ impl Ir {
     /// The program before and after the last time that a pass runs.
     fn around_pass(&self, program: &Loaded, goal: Goal, name: &str) -> Result<Vec<(String, Module)>, Failure> {
         let Some(last) = passes::PIPELINE.iter().rposition(|pass| pass.name == name) else {
-            let mut names: Vec<_> = passes::PIPELINE.iter().map(|pass| pass.name).collect();
-            names.sort_unstable();
-            names.dedup();
-            return Err(zvm::Error::UnknownPass { name: name.to_owned(), names }.into());
+            return self.around_pass_beside(program, goal, name);
         };
         let mut module = program.module.clone();
         let mut stages = Vec::new();
@@ -135,6 +132,26 @@ impl Ir {
             }
         })
         .map_err(zvm::Error::from)?;
+        Ok(stages)
+    }
+
+    /// The program that the pipeline leaves before and after a pass that is not in it.
+    fn around_pass_beside(&self, program: &Loaded, goal: Goal, name: &str) -> Result<Vec<(String, Module)>, Failure> {
+        let Some(pass) = passes::BESIDE.iter().find(|pass| pass.name == name) else {
+            let mut names: Vec<_> = passes::all().into_iter().map(|pass| pass.name).collect();
+            names.sort_unstable();
+            return Err(zvm::Error::UnknownPass { name: name.to_owned(), names }.into());
+        };
+        let mut module = program.module.clone();
+        passes::optimize(&mut module, &self.options(goal)).map_err(zvm::Error::from)?;
+        let mut stages = Vec::new();
+        if self.before {
+            stages.push((format!("before {name}"), module.compact()));
+        }
+        passes::apply(pass, &mut module, goal);
+        if self.after || !self.before {
+            stages.push((format!("after {name}"), module.compact()));
+        }
         Ok(stages)
     }
 }

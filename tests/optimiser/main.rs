@@ -1,7 +1,8 @@
 //! `docs/optimiser.md` says what the optimiser achieves today. Without `ZVM_SLOW=1` it is not looked at: every contract of
-//! the corpus is compiled. `INSTA_UPDATE=always` writes the page anew. Beside it: real contracts after each pass, and what becomes of
-//! a token.
+//! the corpus is compiled. `INSTA_UPDATE=always` writes the page anew. Beside it: real contracts after each pass, what becomes of a
+//! token, and what work passes do.
 
+mod beside;
 #[expect(dead_code, reason = "shared with the fuzz targets, which have more of them")]
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
@@ -14,6 +15,7 @@ mod calls;
 mod corpus;
 mod each_pass;
 mod erc20;
+mod growth;
 mod report;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ fn main() {
     let mut trials = vec![
         corpus::trial("erc20", erc20::FILE, erc20::functions),
         corpus::trial("each_pass_keeps_the_outcome", "contracts", each_pass::contracts),
+        corpus::trial("work_grows_with_the_largest_contract", "contracts", growth::largest_contract),
     ];
     if std::env::var_os("ZVM_SLOW").is_some() {
         trials.push(corpus::trial("the_page_is_up_to_date", "contracts", |_| {

@@ -14,6 +14,7 @@ use zvm_ir::passes::Goal;
 use zvm_ir::stats::memory_ops_of;
 use zvm_ir::{Change, Ledger, Module, Stats};
 
+use crate::beside::Beside;
 use crate::calls::{Generator, deployed, of_interface};
 
 /// Calls of each contract.
@@ -45,6 +46,31 @@ the EVM too, which inlines less and so knows less of memory.
 |---|---:|---:|---:|---:|---:|---:|
 ";
 
+const FOOTER: &str = "
+## Costs
+
+What a pass trades it asks one trait, `zvm_ir::cost::CostModel`: `Gas`, by what the fork has, or `Rows`, the circuit's table of measured
+gadgets ([circuit-costs.md](circuit-costs.md)). The backends' tests compare both with what they emit and measure.
+
+| pass | what it asks |
+|---|---|
+| `inline` | whether the price of a call is worth the room of the body; a circuit has no calls |
+| `lower-copies` | whether there are copies of bytes; how many words are copied before a loop takes less room |
+| `duplicate-exits`, `sink-stores` | what a word costs in memory and not as a value |
+| `dispatch` | a comparison, a computed jump, a shift |
+| `licm`, `pre` | whether an instruction costs more than to have its value at hand |
+| `unroll` | what a round saves, and the room of a copy |
+| `tail-merge` | whether a jump costs less than the room of what would be there twice |
+
+`fold` asks nothing: none of its rules trades, which a test holds against both models.
+
+## Work
+
+The inner loops of passes count their looks in test builds (`zvm_ir::work`). `ir/tests/growth.rs` compares programs of 150 and of 300
+pieces, and `work_grows_with_the_largest_contract` the contract of the corpus with the longest code, once and twice in one function: a pass may
+look twice as often, and a quarter of that more, or 16 times at each instruction.
+";
+
 /// One contract, or a sum.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
@@ -56,6 +82,7 @@ struct Row {
     fixed_evm: Change,
     /// Instructions executed, of the EVM and of the IR.
     executed: Change,
+    beside: Beside,
 }
 
 impl Row {
@@ -66,6 +93,7 @@ impl Row {
         self.fixed += other.fixed;
         self.fixed_evm += other.fixed_evm;
         self.executed += other.executed;
+        self.beside.add(&other.beside);
     }
 }
 
@@ -127,6 +155,8 @@ pub(crate) fn page(folder: &Path) -> Result<String, String> {
     for (bar, asked, reached) in bars {
         let _ = writeln!(text, "| {bar} | {asked} | {reached} |");
     }
+    total.beside.write(&mut text);
+    text.push_str(FOOTER);
     Ok(text)
 }
 
@@ -191,6 +221,7 @@ fn row(path: &Path) -> Result<Option<Row>, String> {
             }
         }
     }
+    row.beside = Beside::new(&evm, &circuit);
     row.executed = executed(contract, &circuit, state, &mut generator).map_err(text)?;
     Ok(Some(row))
 }

@@ -2,9 +2,10 @@
 //!
 //! *Does*: finds the blocks that do nothing but look for the selector (the first four bytes of calldata), whether by
 //! comparisons in a row, by bisection, or by a table in the code; executes them on each selector that they compare with and
-//! on "any other", and puts a search of its own in their place: for the EVM comparisons in a row where there are few, else
-//! buckets by four bits of the selector, which the EVM backend turns into one computed jump. For the circuit, where a
-//! comparison costs little, only searches that read memory are replaced, by comparisons in a row. A check for at least four
+//! on "any other", and puts a search of its own in their place, if the cost model says that it is cheaper: for the EVM
+//! comparisons in a row where there are few, else buckets by four bits of the selector, which the EVM backend turns into one
+//! computed jump. For the circuit, which has no such jump and computes all comparisons anyway, only searches that read memory
+//! are replaced, by comparisons in a row. A check for at least four
 //! bytes of calldata goes where its failure ends as the search does: no selector ends in a zero byte, and the bytes that
 //! are not there are zero. Where the search is joined with a check of something else, and a table says what else is to be
 //! checked, each selector gets its own checks ([`specialise`]).
@@ -25,27 +26,22 @@ use cranelift_entity::SecondaryMap;
 
 use crate::Word;
 use crate::cfg::Cfg;
+use crate::cost::{CostModel, Operand};
 use crate::entities::{Block, Inst, Value};
 use crate::function::{BlockCall, Function, Imm, InstData, Pc, ValueDef};
 use crate::opcode::{Effects, Opcode};
+use crate::passes::Context;
 use crate::passes::edit::{derived_inst, new_inst, new_jump, remove_unreachable};
 use crate::passes::facts::Fact;
 use crate::passes::facts::flow::{Flow, follow};
 use crate::passes::memory::access::Span;
 use crate::passes::memory::known::Known;
-use crate::passes::{Context, Goal};
 use crate::types::Type;
 
 /// How many instructions the search may be executed for, over all selectors.
 const BUDGET: usize = 200_000;
 /// The largest modulus by which a search may take apart selectors that it does not know.
 const LARGEST_MODULUS: u64 = 256;
-/// Gas of a comparison with a branch: DUP, PUSH, EQ, PUSH, JUMPI.
-const COMPARE: u64 = 22;
-/// Gas of a computed jump by four bits of the selector, its JUMPDEST included.
-const TABLE: u64 = 36;
-/// Gas of shifting the four bits into place.
-const SHIFT: u64 = 6;
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
@@ -58,7 +54,7 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
         {
             return true;
         }
-        if cx.goal() == Goal::Evm
+        if cx.costs().table().is_some()
             && let Some(mut split) = specialise::split(func, block, selector)
             && let Some(mut search) = Search::new(&split, cx, block, selector)
         {
@@ -486,15 +482,41 @@ fn note(leaves: &mut Vec<Ended>, call: BlockCall, passed: u64, (memory, values):
     }
 }
 
+/// What a search costs.
+struct Prices {
+    /// A comparison of the selector with a branch.
+    compare: u64,
+    /// A choice by four bits of it; `None` if there is none.
+    table: Option<u64>,
+    /// Shifting the four bits into place.
+    shift: u64,
+}
+
+impl Prices {
+    fn new(costs: &dyn CostModel) -> Self {
+        let selector = Operand::Value(Type::new(32).unwrap_or(Type::WORD));
+        let constant = |at: u32| Operand::Constant(Word::from(at));
+        let mask = costs.price(Opcode::And, &[selector, constant(0xf0)]);
+        // What is shifted is brought there for the mask in any case.
+        let brought = mask.saturating_sub(costs.price(Opcode::And, &[constant(0xf0)]));
+        Self {
+            compare: costs.price(Opcode::Eq, &[selector, constant(u32::MAX)]) + costs.branch(),
+            table: costs.table(),
+            shift: costs.price(Opcode::Shr, &[constant(8), selector]).saturating_sub(brought),
+        }
+    }
+}
+
 /// Four bits of the selector by which it is looked up, from bit `shift + 4` on.
-fn best_shift(cases: &BTreeMap<Word, BlockCall>) -> (u16, u64) {
+fn best_shift(cases: &BTreeMap<Word, BlockCall>, prices: &Prices) -> (u16, u64) {
+    let Some(table) = prices.table else { return (0, u64::MAX) };
     let cost = |shift: u16| {
         let mut buckets = [0u64; 16];
-        let mut gas = if shift > 0 { SHIFT * cases.len() as u64 } else { 0 };
+        let mut gas = if shift > 0 { prices.shift * cases.len() as u64 } else { 0 };
         for &word in cases.keys() {
             let bucket = &mut buckets[bucket_of(word, shift)];
             *bucket += 1;
-            gas += TABLE + COMPARE * *bucket;
+            gas += table + prices.compare * *bucket;
         }
         gas
     };
@@ -512,14 +534,15 @@ fn replace(func: &mut Function, cx: &Context, cfg: &Cfg, search: &Search) -> boo
         return false;
     }
     let checked = skips_size_check(func, cfg, search);
-    let linear = COMPARE * count * (count + 1) / 2;
-    let (shift, table) = best_shift(&search.cases);
-    let now = if search.reads_memory { u64::MAX } else { COMPARE * search.branches };
-    let (rebuild, buckets) = match cx.goal() {
-        Goal::Evm => (linear.min(table) < now, table < linear),
-        Goal::Circuit => (search.reads_memory, false),
+    let prices = Prices::new(cx.costs());
+    let linear = prices.compare * count * (count + 1) / 2;
+    let (shift, table) = best_shift(&search.cases, &prices);
+    let now = if search.reads_memory { u64::MAX } else { prices.compare * search.branches };
+    let (rebuild, buckets) = match prices.table {
+        Some(_) => (linear.min(table) < now, table < linear),
+        None => (search.reads_memory, false),
     };
-    if cx.goal() == Goal::Evm
+    if prices.table.is_some()
         && let Some((pred, inst)) = checked
     {
         let pc = func.insts[inst].pc;

@@ -1,9 +1,10 @@
 //! `duplicate-exits`: blocks that end the execution and that several paths share are given to each path.
 //!
-//! *Does*: for the circuit, a small block that ends the execution and touches memory at an address that differs by path
-//! (or returns a length that does) is copied for each branch to it, and merged into what comes before, until no such
-//! block is left or the function has grown by the budget. On each path the address is then known, and
-//! `promote-memory` needs no memory for it. For the EVM, where memory is cheap and code is not, nothing is done.
+//! *Does*: where a word costs less as a value than in memory, as in a circuit, a small block that ends the execution and touches
+//! memory at an address that differs by path (or returns a length that does) is copied for each branch to it, if what its
+//! memory and addresses cost is worth the room of the rest, and merged into what comes before, until no such block is left or
+//! the function has grown by the budget. On each path the address is then known, and `promote-memory` needs no memory for it.
+//! For the EVM, where memory is cheap and code is not, nothing is done.
 //! *Requires*: every block is reachable. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`].
 //! *After*: tail duplication; a block that ends the execution defines nothing that others use, so that no value needs
@@ -16,26 +17,27 @@
 use cranelift_entity::SecondaryMap;
 
 use crate::cfg::Cfg;
+use crate::cost::{price_of, room_of};
 use crate::entities::{Block, Value};
 use crate::function::{BlockData, Function};
 use crate::opcode::{Effects, Opcode};
-use crate::passes::{Context, Goal, simplify_cfg};
+use crate::passes::{Context, simplify_cfg};
 
-/// Blocks with more instructions are not copied.
+/// Blocks with more instructions are not copied, so that a round is linear.
 const LARGEST: usize = 24;
 /// How often the copies are merged and looked at again.
 const ROUNDS: usize = 8;
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
-    if cx.goal() != Goal::Circuit {
+    if cx.costs().memory_word() == 0 {
         return false;
     }
     let size: usize = func.layout.iter().map(|&block| func.blocks[block].insts.len()).sum();
     let mut budget = size / 2 + 1000;
     let mut changed = false;
     for _ in 0..ROUNDS {
-        if !copy_once(func, &mut budget) {
+        if !copy_once(func, cx, &mut budget) {
             break;
         }
         changed = true;
@@ -44,13 +46,13 @@ pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     changed
 }
 
-fn copy_once(func: &mut Function, budget: &mut usize) -> bool {
+fn copy_once(func: &mut Function, cx: &Context, budget: &mut usize) -> bool {
     let cfg = Cfg::new(func);
     let mut changed = false;
     for at in 0..func.layout.len() {
         let block = func.layout[at];
         let cost = func.blocks[block].insts.len();
-        if !differs_by_path(func, &cfg, block) {
+        if !differs_by_path(func, &cfg, block) || !is_worth(func, cx, block) {
             continue;
         }
         // Each branch but one gets a copy.
@@ -89,6 +91,31 @@ fn differs_by_path(func: &Function, cfg: &Cfg, block: Block) -> bool {
         (effects.has(Effects::READS_MEMORY) || effects.has(Effects::WRITES_MEMORY))
             && data.args.iter().take(places).any(|&value| func.constant(value).is_none())
     })
+}
+
+/// Whether memory, and what is computed from what differs by path (known, then, on each), is worth the room of the rest.
+fn is_worth(func: &Function, cx: &Context, block: Block) -> bool {
+    let costs = cx.costs();
+    let mut by_path: SecondaryMap<Value, bool> = SecondaryMap::new();
+    for &param in &func.blocks[block].params {
+        by_path[param] = true;
+    }
+    let (mut saved, mut room) = (0u64, 0u64);
+    for &inst in &func.blocks[block].insts {
+        let data = &func.insts[inst];
+        let effects = data.opcode.effects();
+        if effects.has(Effects::READS_MEMORY) || effects.has(Effects::WRITES_MEMORY) {
+            saved = saved.saturating_add(costs.memory_word());
+        } else if data.opcode.is_pure() && data.args.iter().any(|&value| by_path[value]) {
+            saved = saved.saturating_add(price_of(costs, func, inst));
+            for &result in &data.results {
+                by_path[result] = true;
+            }
+        } else {
+            room = room.saturating_add(room_of(costs, func, inst));
+        }
+    }
+    costs.is_worth(saved, room)
 }
 
 fn copy_block(func: &mut Function, block: Block) -> Block {

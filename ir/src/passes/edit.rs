@@ -8,6 +8,7 @@ use crate::function::{BlockCall, Function, Imm, InstData, Pc};
 use crate::opcode::{Opcode, Rule};
 use crate::passes::Context;
 use crate::types::Type;
+use crate::work::look;
 
 /// Values to be replaced by others that are the same integer. The new one may be narrower, never wider.
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ impl Aliases {
     pub(crate) fn resolve(&mut self, value: Value) -> Value {
         let mut last = value;
         while let Some(next) = self.to[last] {
+            look(1);
             last = next;
         }
         let mut walk = value;
@@ -46,6 +48,22 @@ impl Aliases {
         }
         self.any
     }
+}
+
+/// The block that defines each value.
+pub(crate) fn homes(func: &Function) -> SecondaryMap<Value, Option<Block>> {
+    let mut home: SecondaryMap<Value, Option<Block>> = SecondaryMap::new();
+    for &block in &func.layout {
+        for &param in &func.blocks[block].params {
+            home[param] = Some(block);
+        }
+        for &inst in &func.blocks[block].insts {
+            for &result in &func.insts[inst].results {
+                home[result] = Some(block);
+            }
+        }
+    }
+    home
 }
 
 /// Makes an instruction with one result, in no block yet.

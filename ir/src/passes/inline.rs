@@ -1,8 +1,9 @@
 //! `inline`: calls replaced by the body of the callee.
 //!
 //! *Does*: walks the call graph from callees to callers and inlines calls of functions that are not recursive and are
-//! small or called once, while the caller and the module stay within a budget. With [`crate::passes::Goal::Circuit`] everything that
-//! is not recursive is inlined while the budget lasts: memory and widths are then seen whole.
+//! called once, or for which the cost model says that the price of the call is worth the room of the body, while the caller and
+//! the module stay within a budget. A circuit has no calls, so that for it everything that is not recursive is inlined while
+//! the budget lasts: memory and widths are then seen whole.
 //! *Requires*: nothing. *Ensures*: nothing about calls that are left.
 //! *Preserves*: equality of [`crate::Outcome`].
 //! *After*: bottom-up inlining by size, as in Cranelift's inliner: the block is cut at the call, the callee's `ret`
@@ -15,17 +16,12 @@
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 
 use crate::cfg::CallGraph;
+use crate::cost::{CostModel, Operand, room_of_function};
 use crate::entities::{Block, Func, Inst, Value};
 use crate::function::{BlockCall, BlockData, Function, Imm, Module, ValueDef};
 use crate::opcode::Opcode;
-use crate::passes::{Context, Goal};
+use crate::passes::Context;
 
-/// Callees of at most this many instructions are always inlined for the EVM: a call costs about as much.
-const SMALL: usize = 8;
-/// A caller for the EVM does not grow beyond this many instructions by inlining.
-const EVM_BUDGET: usize = 20_000;
-/// A caller for the circuit does not grow beyond this many instructions by inlining.
-const CIRCUIT_BUDGET: usize = 60_000;
 /// How many instructions are copied in one module: chains of calls would otherwise make the sum of all functions grow
 /// with the square of their number.
 const COPIED: usize = 200_000;
@@ -33,38 +29,54 @@ const COPIED: usize = 200_000;
 /// Runs the pass.
 pub fn run(module: &mut Module, cx: &mut Context) -> bool {
     let graph = CallGraph::new(module);
-    let mut sizes: SecondaryMap<Func, usize> = SecondaryMap::new();
+    let costs = cx.costs();
+    let mut sizes: SecondaryMap<Func, Size> = SecondaryMap::new();
     for (func, function) in &module.funcs {
-        sizes[func] = size(function);
+        sizes[func] = Size::of(costs, function);
     }
     let mut changed = false;
     let mut left = COPIED;
     for caller in graph.components().iter().flatten().copied() {
-        let wanted = |callee: Func, sizes: &SecondaryMap<Func, usize>| {
-            let inline = match cx.goal() {
-                Goal::Circuit => sizes[caller] + sizes[callee] <= CIRCUIT_BUDGET,
-                Goal::Evm => {
-                    (sizes[callee] <= SMALL || graph.call_sites(callee) == 1)
-                        && sizes[caller] + sizes[callee] <= EVM_BUDGET
-                }
-            };
-            inline && !graph.is_recursive(callee) && callee != caller
+        let wanted = |callee: Func, sizes: &SecondaryMap<Func, Size>| {
+            let Size { insts, room, price_of_call, room_of_call } = sizes[callee];
+            let is_worth = costs.is_worth(price_of_call, room.saturating_sub(room_of_call));
+            (is_worth || graph.call_sites(callee) == 1)
+                && sizes[caller].insts + insts <= costs.largest_function()
+                && !graph.is_recursive(callee)
+                && callee != caller
         };
         changed |= inline_calls(&mut module.funcs, caller, &mut sizes, &mut left, wanted);
     }
     changed
 }
 
-fn size(function: &Function) -> usize {
-    function.layout.iter().map(|&block| function.blocks[block].insts.len()).sum()
+/// How large a function is, and what each call of it costs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    insts: usize,
+    room: u64,
+    price_of_call: u64,
+    room_of_call: u64,
+}
+
+impl Size {
+    fn of(costs: &dyn CostModel, function: &Function) -> Self {
+        let params: Vec<Operand> = function.param_types().into_iter().map(Operand::Value).collect();
+        Self {
+            insts: function.layout.iter().map(|&block| function.blocks[block].insts.len()).sum(),
+            room: room_of_function(costs, function),
+            price_of_call: costs.call(params.len(), function.results.len()),
+            room_of_call: costs.room(Opcode::Call, &params),
+        }
+    }
 }
 
 fn inline_calls(
     funcs: &mut PrimaryMap<Func, Function>,
     caller: Func,
-    sizes: &mut SecondaryMap<Func, usize>,
+    sizes: &mut SecondaryMap<Func, Size>,
     left: &mut usize,
-    wanted: impl Fn(Func, &SecondaryMap<Func, usize>) -> bool,
+    wanted: impl Fn(Func, &SecondaryMap<Func, Size>) -> bool,
 ) -> bool {
     let mut changed = false;
     let mut function = std::mem::take(&mut funcs[caller]);
@@ -76,7 +88,7 @@ fn inline_calls(
         layout.push(block);
         let found = function.blocks[block].insts.iter().enumerate().find_map(|(at, &inst)| {
             match (function.insts[inst].opcode, function.insts[inst].imm) {
-                (Opcode::Call, Imm::Func(callee)) if sizes[callee] <= *left && wanted(callee, sizes) => {
+                (Opcode::Call, Imm::Func(callee)) if sizes[callee].insts <= *left && wanted(callee, sizes) => {
                     Some((at, callee))
                 }
                 _ => None,
@@ -84,8 +96,9 @@ fn inline_calls(
         });
         if let Some((at, callee)) = found {
             let rest = splice(&mut function, block, at, &funcs[callee], &mut layout);
-            sizes[caller] += sizes[callee];
-            *left -= sizes[callee];
+            sizes[caller].insts += sizes[callee].insts;
+            sizes[caller].room = sizes[caller].room.saturating_add(sizes[callee].room);
+            *left -= sizes[callee].insts;
             work.push(rest);
             changed = true;
         }

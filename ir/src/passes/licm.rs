@@ -1,8 +1,9 @@
 //! `licm`: loop-invariant code motion.
 //!
 //! *Does*: moves instructions without effect, and reads of what is fixed during an execution, out of loops when their
-//! operands come from outside and they run in every round. Constants stay (they cost nothing where they are), and so
-//! does what carries a promise (`narrow`, `sub`), which may only hold inside.
+//! operands come from outside, they run in every round, and the cost model says that they cost more than having their results
+//! at hand in the loop; what those need comes along. Constants stay (they cost nothing where they are), and so does what
+//! carries a promise (`narrow`, `sub`), which may only hold inside.
 //! *Requires*: every block is reachable. *Ensures*: nothing.
 //! *Preserves*: equality of [`crate::Outcome`].
 //! *After*: the usual form, with the block before the loop as the destination, made if there is none.
@@ -14,73 +15,59 @@
 use cranelift_entity::SecondaryMap;
 
 use crate::cfg::{Cfg, Loop};
+use crate::cost::price_of;
 use crate::entities::{Block, Inst, Value};
 use crate::function::{BlockCall, Function, ValueDef};
 use crate::opcode::{Effects, Opcode};
 use crate::passes::Context;
-use crate::passes::edit::new_jump;
+use crate::passes::edit::{homes, new_jump};
 
 /// Runs the pass.
-pub fn run(func: &mut Function, _cx: &mut Context) -> bool {
+pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     let cfg = Cfg::new(func);
-    let mut home: SecondaryMap<Value, Option<Block>> = SecondaryMap::new();
-    for &block in &func.layout {
-        for &param in &func.blocks[block].params {
-            home[param] = Some(block);
-        }
-        for &inst in &func.blocks[block].insts {
-            for &result in &func.insts[inst].results {
-                home[result] = Some(block);
-            }
-        }
-    }
+    let mut home = homes(func);
     let mut changed = false;
     // Inner loops first: what leaves one may leave the next.
     for each in cfg.loops().iter().rev() {
-        let moved = hoist(func, &cfg, each, &mut home);
+        let moved = hoist(func, cx, &cfg, each, &mut home);
         changed |= moved;
     }
     changed
 }
 
-fn hoist(func: &mut Function, cfg: &Cfg, each: &Loop, home: &mut SecondaryMap<Value, Option<Block>>) -> bool {
+fn hoist(
+    func: &mut Function,
+    cx: &Context,
+    cfg: &Cfg,
+    each: &Loop,
+    home: &mut SecondaryMap<Value, Option<Block>>,
+) -> bool {
     let mut inside: SecondaryMap<Block, bool> = SecondaryMap::new();
     for &block in &each.blocks {
         inside[block] = true;
     }
+    let wanted = worth_moving(func, cx, invariants(func, cfg, each, home, &inside));
+    if wanted.is_empty() {
+        return false;
+    }
     let mut moved: Vec<Inst> = Vec::new();
-    for &block in &each.blocks {
-        if !each.latches.iter().all(|&latch| cfg.dominates(block, latch)) {
-            continue;
-        }
-        let mut kept = Vec::with_capacity(func.blocks[block].insts.len());
-        for inst in std::mem::take(&mut func.blocks[block].insts) {
-            let data = &func.insts[inst];
-            let invariant = is_movable(data.opcode)
-                && data
-                    .args
-                    .iter()
-                    .all(|&value| func.constant(value).is_some() || home[value].is_some_and(|block| !inside[block]));
-            if invariant {
-                // Constants among the operands come along, as copies.
-                let first = moved.len();
-                copy_constants(func, inst, home, &inside, &mut moved);
-                moved.push(inst);
-                // From here on what moved counts as defined outside.
-                let outside = before(cfg, each, &inside);
-                for &inst in &moved[first..] {
-                    for &result in &func.insts[inst].results {
-                        home[result] = outside;
-                    }
-                }
-            } else {
-                kept.push(inst);
+    let mut leaves: SecondaryMap<Inst, bool> = SecondaryMap::new();
+    // Any block outside will do to say that what moved is outside.
+    let outside = cfg.preds(each.header).iter().copied().find(|&pred| !inside[pred]);
+    for &inst in &wanted {
+        // Constants among the operands come along, as copies.
+        let first = moved.len();
+        copy_constants(func, inst, home, &inside, &mut moved);
+        moved.push(inst);
+        leaves[inst] = true;
+        for &inst in &moved[first..] {
+            for &result in &func.insts[inst].results {
+                home[result] = outside;
             }
         }
-        func.blocks[block].insts = kept;
     }
-    if moved.is_empty() {
-        return false;
+    for &block in &each.blocks {
+        func.blocks[block].insts.retain(|&inst| !leaves[inst]);
     }
     let destination = preheader(func, cfg, each, &inside);
     let at = func.blocks[destination].insts.len().saturating_sub(1);
@@ -88,16 +75,61 @@ fn hoist(func: &mut Function, cfg: &Cfg, each: &Loop, home: &mut SecondaryMap<Va
     true
 }
 
+/// The instructions of a loop that could leave it, each after those whose results it needs.
+fn invariants(
+    func: &Function,
+    cfg: &Cfg,
+    each: &Loop,
+    home: &SecondaryMap<Value, Option<Block>>,
+    inside: &SecondaryMap<Block, bool>,
+) -> Vec<Inst> {
+    let mut found = Vec::new();
+    let mut leaves: SecondaryMap<Value, bool> = SecondaryMap::new();
+    for &block in &each.blocks {
+        if !each.latches.iter().all(|&latch| cfg.dominates(block, latch)) {
+            continue;
+        }
+        for &inst in &func.blocks[block].insts {
+            let data = &func.insts[inst];
+            let is_outside = |value: Value| {
+                func.constant(value).is_some() || leaves[value] || home[value].is_some_and(|block| !inside[block])
+            };
+            if is_movable(data.opcode) && data.args.iter().all(|&value| is_outside(value)) {
+                found.push(inst);
+                for &result in &data.results {
+                    leaves[result] = true;
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Those that cost more than having their results at hand, and what they need.
+fn worth_moving(func: &Function, cx: &Context, mut insts: Vec<Inst>) -> Vec<Inst> {
+    let costs = cx.costs();
+    let mut needed: SecondaryMap<Value, bool> = SecondaryMap::new();
+    insts.reverse();
+    insts.retain(|&inst| {
+        let data = &func.insts[inst];
+        let carried = data.results.iter().fold(0u64, |sum, &value| sum.saturating_add(costs.carry(func.ty(value))));
+        let moves = data.results.iter().any(|&value| needed[value]) || price_of(costs, func, inst) > carried;
+        if moves {
+            for &arg in &data.args {
+                needed[arg] = true;
+            }
+        }
+        moves
+    });
+    insts.reverse();
+    insts
+}
+
 fn is_movable(opcode: Opcode) -> bool {
     let effects = opcode.effects();
     (effects.is_pure() || effects == Effects::READS_INPUT)
         && !matches!(opcode, Opcode::Iconst | Opcode::Narrow | Opcode::Sub)
         && !opcode.is_terminator()
-}
-
-/// A block outside the loop that every entry comes from or through; any will do to say "outside".
-fn before(cfg: &Cfg, each: &Loop, inside: &SecondaryMap<Block, bool>) -> Option<Block> {
-    cfg.preds(each.header).iter().copied().find(|&pred| !inside[pred])
 }
 
 fn copy_constants(

@@ -1,10 +1,10 @@
 //! `lower-copies`: bulk copies become loads and stores of words.
 //!
-//! *Does*: for the circuit, which knows words of memory only: `calldatacopy`, `mcopy` and `datacopy` of few bytes become that many
-//! stores, those of unknown or many bytes become loops. Behind the last whole word the bytes that are not copied keep their
+//! *Does*: where there are no copies of bytes, as in a circuit: `calldatacopy`, `mcopy` and `datacopy` of so few bytes that the
+//! cost model has no loop for them become that many stores, those of unknown or more bytes become loops. Behind the last whole word the bytes that are not copied keep their
 //! value: a word is put together from both and stored. `mcopy` goes up where it copies down, and down where it copies up,
 //! as if through a buffer. `datacopy` from an unknown place or of unknown length stays.
-//! For the EVM, which has the instructions, nothing is done.
+//! For the EVM, which has the instructions (or a contract that does it), nothing is done.
 //! *Requires*: every block is reachable; lengths are bounded ([`super::bound_addresses`]). *Ensures*: no `calldatacopy` and no `mcopy` is left.
 //! *Preserves*: equality of [`crate::Outcome`], where up to 31 more bytes are below the limit of memory. A module that observes
 //! `msize` is left alone.
@@ -15,17 +15,16 @@
 //! ```
 
 use crate::Word;
+use crate::cost::{NEVER, Operand};
 use crate::entities::{Block, Inst, Value};
 use crate::function::{BlockCall, Function, Imm, InstData, Pc};
 use crate::opcode::Opcode;
+use crate::passes::Context;
 use crate::passes::edit::{derived_inst, new_inst, new_jump, settle_widths};
 use crate::passes::memory::pieces::WORD;
-use crate::passes::{Context, Goal};
 use crate::types::Type;
 
-/// So many bytes are copied without a loop.
-const UNROLLED: u32 = 256;
-/// So many bytes of data are written as constants.
+/// So many bytes of data are written as constants: nothing else can be done with them.
 const DATA: u32 = 1024;
 
 /// A place in the calldata that none reach.
@@ -33,7 +32,7 @@ const OUTSIDE: u64 = (1 << 63) + 4;
 
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
-    if cx.goal() != Goal::Circuit || cx.observes_msize() {
+    if cx.costs().price(Opcode::Mcopy, &[]) < NEVER || cx.observes_msize() {
         return false;
     }
     let (mut at, mut changed) = (0, false);
@@ -88,12 +87,12 @@ fn lower(func: &mut Function, cx: &Context, at: usize, position: usize) {
             let inside = emit.op(Opcode::Ult, &[from, size]);
             let outside = emit.word(Word::from(OUTSIDE));
             let from = emit.op(Opcode::Select, &[inside, from, outside]);
-            match small(emit.func, len, UNROLLED) {
+            match small(emit.func, len, emit.unrolled(cx, Opcode::Calldataload, to, from)) {
                 Some(len) => emit.words(to, From::Calldata(from), len),
                 None => emit.upwards(to, From::Calldata(from), len),
             }
         }
-        _ => match small(emit.func, len, UNROLLED) {
+        _ => match small(emit.func, len, emit.unrolled(cx, Opcode::Mload, to, from)) {
             Some(len) => emit.words(to, From::Memory(from), len),
             None => {
                 let down = emit.op(Opcode::Ult, &[from, to]);
@@ -131,6 +130,18 @@ impl Emit<'_> {
         let block = self.func.blocks.push(Default::default());
         self.made.push(block);
         block
+    }
+
+    /// So many bytes are copied without a loop. Both places are taken to be short: widths are proved later.
+    fn unrolled(&self, cx: &Context, load: Opcode, to: Value, from: Value) -> u32 {
+        let (costs, place) = (cx.costs(), Operand::Value(Type::PLACE));
+        let sum = |base: Value| {
+            let base = Operand::Value(self.func.ty(base).min(Type::PLACE));
+            costs.room(Opcode::Wadd, &[base, Operand::Constant(Word::from(WORD))])
+        };
+        let word = costs.room(load, &[place]) + costs.room(Opcode::Mstore, &[place, Operand::Value(Type::WORD)]);
+        let words = costs.straight_line() / (word + sum(to) + sum(from)).max(1);
+        u32::try_from(words).unwrap_or(u32::MAX).saturating_mul(WORD)
     }
 
     fn op(&mut self, opcode: Opcode, args: &[Value]) -> Value {

@@ -6,6 +6,7 @@
 //! each pass, and verify it after each.
 
 pub mod bound_addresses;
+pub mod canonical_loops;
 pub mod dce;
 pub mod dead_functions;
 pub mod dead_stores;
@@ -19,11 +20,14 @@ pub mod inline;
 pub mod licm;
 pub mod lower_copies;
 pub mod narrow;
+pub mod pre;
 pub mod promote_memory;
 pub mod redundant_params;
 pub mod simplify_cfg;
 pub mod sink;
 pub mod sink_stores;
+pub mod tail_merge;
+pub mod unroll;
 
 pub(crate) mod edit;
 mod facts;
@@ -32,6 +36,7 @@ mod memory;
 use cranelift_entity::{PrimaryMap, SecondaryMap};
 
 use crate::cfg::{CallGraph, Cfg};
+use crate::cost::{CostModel, Gas, Rows};
 use crate::entities::{Data, Func};
 use crate::function::{Function, Module};
 use crate::passes::memory::known::Known;
@@ -68,6 +73,8 @@ pub enum Property {
     Bounded,
     /// Memory at known addresses is in SSA values.
     Promoted,
+    /// Loops have a preheader, one way back, and exits of their own.
+    CanonicalLoops,
     /// Values have the narrowest width that is proved.
     Narrowed,
     /// Nothing without effect is left unused.
@@ -101,7 +108,8 @@ pub struct Pass {
 }
 
 use Property::{
-    Bounded, Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable, SimpleCfg,
+    Bounded, CanonicalLoops, Folded, Inlined, Narrowed, NoDeadCode, NoRedundantParams, Numbered, Promoted, Reachable,
+    SimpleCfg,
 };
 
 const SIMPLIFY_CFG: Pass = Pass {
@@ -109,7 +117,7 @@ const SIMPLIFY_CFG: Pass = Pass {
     run: Run::Function(simplify_cfg::run),
     requires: &[],
     ensures: &[Reachable, SimpleCfg],
-    breaks: &[NoRedundantParams, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, NoRedundantParams, Numbered, NoDeadCode],
     memory: false,
 };
 const REDUNDANT_PARAMS: Pass = Pass {
@@ -117,7 +125,7 @@ const REDUNDANT_PARAMS: Pass = Pass {
     run: Run::Function(redundant_params::run),
     requires: &[Reachable],
     ensures: &[NoRedundantParams],
-    breaks: &[Folded, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, Folded, Numbered, NoDeadCode],
     memory: false,
 };
 const FOLD: Pass = Pass {
@@ -125,7 +133,7 @@ const FOLD: Pass = Pass {
     run: Run::Function(fold::run),
     requires: &[Reachable],
     ensures: &[Folded],
-    breaks: &[SimpleCfg, NoRedundantParams, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, SimpleCfg, NoRedundantParams, Numbered, NoDeadCode],
     memory: false,
 };
 const GVN: Pass = Pass {
@@ -149,7 +157,17 @@ const INLINE: Pass = Pass {
     run: Run::Module(inline::run),
     requires: &[],
     ensures: &[Inlined],
-    breaks: &[Reachable, SimpleCfg, NoRedundantParams, Folded, Numbered, Promoted, Narrowed, NoDeadCode],
+    breaks: &[
+        CanonicalLoops,
+        Reachable,
+        SimpleCfg,
+        NoRedundantParams,
+        Folded,
+        Numbered,
+        Promoted,
+        Narrowed,
+        NoDeadCode,
+    ],
     memory: false,
 };
 const DEAD_FUNCTIONS: Pass = Pass {
@@ -173,7 +191,7 @@ const PROMOTE_MEMORY: Pass = Pass {
     run: Run::Function(promote_memory::run),
     requires: &[Reachable, NoRedundantParams, Inlined],
     ensures: &[Promoted],
-    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: true,
 };
 const FORWARD_MEMORY: Pass = Pass {
@@ -205,7 +223,7 @@ const DUPLICATE_EXITS: Pass = Pass {
     run: Run::Function(duplicate_exits::run),
     requires: &[Reachable],
     ensures: &[],
-    breaks: &[NoRedundantParams, Folded, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: false,
 };
 const SINK: Pass = Pass {
@@ -229,7 +247,7 @@ const NARROW: Pass = Pass {
     run: Run::Function(narrow::run),
     requires: &[Reachable, Numbered],
     ensures: &[Narrowed],
-    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: false,
 };
 const DISPATCH: Pass = Pass {
@@ -237,7 +255,7 @@ const DISPATCH: Pass = Pass {
     run: Run::Function(dispatch::run),
     requires: &[Reachable],
     ensures: &[],
-    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    breaks: &[CanonicalLoops, SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
     memory: false,
 };
 const LOWER_COPIES: Pass = Pass {
@@ -245,7 +263,7 @@ const LOWER_COPIES: Pass = Pass {
     run: Run::Function(lower_copies::run),
     requires: &[Reachable, Bounded],
     ensures: &[],
-    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, Narrowed, NoDeadCode],
+    breaks: &[CanonicalLoops, SimpleCfg, NoRedundantParams, Folded, Numbered, Narrowed, NoDeadCode],
     memory: false,
 };
 const LICM: Pass = Pass {
@@ -254,6 +272,38 @@ const LICM: Pass = Pass {
     requires: &[Reachable],
     ensures: &[],
     breaks: &[],
+    memory: false,
+};
+const CANONICAL_LOOPS: Pass = Pass {
+    name: "canonical-loops",
+    run: Run::Function(canonical_loops::run),
+    requires: &[Reachable],
+    ensures: &[CanonicalLoops],
+    breaks: &[SimpleCfg, NoRedundantParams],
+    memory: false,
+};
+const UNROLL: Pass = Pass {
+    name: "unroll",
+    run: Run::Function(unroll::run),
+    requires: &[Reachable, CanonicalLoops],
+    ensures: &[],
+    breaks: &[SimpleCfg, NoRedundantParams, Folded, Numbered, NoDeadCode],
+    memory: false,
+};
+const PRE: Pass = Pass {
+    name: "pre",
+    run: Run::Function(pre::run),
+    requires: &[Reachable, Numbered],
+    ensures: &[],
+    breaks: &[SimpleCfg, NoRedundantParams, CanonicalLoops, Folded, Numbered, NoDeadCode],
+    memory: false,
+};
+const TAIL_MERGE: Pass = Pass {
+    name: "tail-merge",
+    run: Run::Function(tail_merge::run),
+    requires: &[Reachable, Numbered],
+    ensures: &[],
+    breaks: &[SimpleCfg, NoRedundantParams, CanonicalLoops, Folded, Numbered, NoDeadCode],
     memory: false,
 };
 
@@ -332,6 +382,14 @@ pub const PIPELINE: &[Pass] = &[
     REDUNDANT_PARAMS,
     FOLD,
     SIMPLIFY_CFG,
+    // Short loops become their rounds, in which counters are constants.
+    CANONICAL_LOOPS,
+    UNROLL,
+    SIMPLIFY_CFG,
+    REDUNDANT_PARAMS,
+    FOLD,
+    SIMPLIFY_CFG,
+    GVN,
     LICM,
     FOLD,
     SIMPLIFY_CFG,
@@ -345,9 +403,24 @@ pub const PIPELINE: &[Pass] = &[
     DEAD_FUNCTIONS,
 ];
 
+/// Passes that run by name only, on what the pipeline leaves: in it they would change next to nothing (`docs/optimiser.md` has the
+/// figures).
+pub const BESIDE: &[Pass] = &[PRE, TAIL_MERGE];
+
+/// Every pass once: those of the pipeline in the order in which they first run, then the others.
+pub fn all() -> Vec<&'static Pass> {
+    let mut passes: Vec<&Pass> = Vec::new();
+    for pass in PIPELINE.iter().chain(BESIDE) {
+        if passes.iter().all(|other| other.name != pass.name) {
+            passes.push(pass);
+        }
+    }
+    passes
+}
+
 /// The pass with this name.
 pub fn find(name: &str) -> Option<&'static Pass> {
-    PIPELINE.iter().find(|pass| pass.name == name)
+    PIPELINE.iter().chain(BESIDE).find(|pass| pass.name == name)
 }
 
 /// When an observer is called.
@@ -367,6 +440,8 @@ pub type Observe<'a> = &'a mut dyn FnMut(Moment, usize, &Pass, &Module);
 pub struct Options {
     /// Whom it serves.
     pub goal: Goal,
+    /// What code costs where it serves the EVM.
+    pub gas: Gas,
     /// Stop after this many passes of the pipeline.
     pub passes: usize,
     /// Stop after this many applications of a pass to a function (or to the module): for bisection.
@@ -378,7 +453,13 @@ pub struct Options {
 impl Default for Options {
     /// The whole pipeline, verified in debug builds.
     fn default() -> Self {
-        Self { goal: Goal::Evm, passes: usize::MAX, applications: usize::MAX, verify: cfg!(debug_assertions) }
+        Self {
+            goal: Goal::Evm,
+            gas: Gas::NEWEST,
+            passes: usize::MAX,
+            applications: usize::MAX,
+            verify: cfg!(debug_assertions),
+        }
     }
 }
 
@@ -414,7 +495,7 @@ pub fn optimize_observed(module: &mut Module, options: &Options, observe: Observ
     let mut left = options.applications;
     for (number, pass) in PIPELINE.iter().enumerate().take(options.passes) {
         observe(Moment::Before, number, pass, module);
-        apply_limited(pass, module, options.goal, &mut left);
+        apply_limited(pass, module, options, &mut left);
         if options.verify
             && let Err(errors) = verify(module)
         {
@@ -435,11 +516,11 @@ pub fn optimize_observed(module: &mut Module, options: &Options, observe: Observ
 
 /// Applies one pass to a whole module; whether it changed.
 pub fn apply(pass: &Pass, module: &mut Module, goal: Goal) -> bool {
-    apply_limited(pass, module, goal, &mut usize::MAX.clone())
+    apply_limited(pass, module, &Options { goal, ..Options::default() }, &mut usize::MAX.clone())
 }
 
-fn apply_limited(pass: &Pass, module: &mut Module, goal: Goal, left: &mut usize) -> bool {
-    let mut cx = Context::new(module, goal, pass.memory);
+fn apply_limited(pass: &Pass, module: &mut Module, options: &Options, left: &mut usize) -> bool {
+    let mut cx = Context { gas: options.gas, ..Context::new(module, options.goal, pass.memory) };
     let mut changed = false;
     match pass.run {
         Run::Module(run) if *left > 0 => {
@@ -465,6 +546,7 @@ fn apply_limited(pass: &Pass, module: &mut Module, goal: Goal, left: &mut usize)
 #[derive(Clone, Debug)]
 pub struct Context {
     goal: Goal,
+    gas: Gas,
     observes_msize: bool,
     /// The entry, unless some function calls it.
     entry: Option<Func>,
@@ -480,6 +562,7 @@ impl Context {
         let graph = CallGraph::new(module);
         let mut cx = Self {
             goal,
+            gas: Gas::NEWEST,
             observes_msize: module.observes_msize(),
             entry: module.entry.filter(|&entry| graph.call_sites(entry) == 0),
             starts_execution: false,
@@ -502,6 +585,14 @@ impl Context {
     /// Whom the pass serves.
     pub fn goal(&self) -> Goal {
         self.goal
+    }
+
+    /// What code costs for whom the pass serves.
+    pub fn costs(&self) -> &dyn CostModel {
+        match self.goal {
+            Goal::Evm => &self.gas,
+            Goal::Circuit => &Rows,
+        }
     }
 
     /// Whether the module reads the size of memory, so that removing a read of memory could be seen.
@@ -562,11 +653,16 @@ mod tests {
         for wanted in [SimpleCfg, Inlined, Bounded, Promoted, Narrowed, Numbered, NoDeadCode] {
             assert!(holds.contains(&wanted), "{wanted:?} does not hold at the end");
         }
+        for pass in BESIDE {
+            for required in pass.requires {
+                assert!(holds.contains(required), "{} requires {required:?}", pass.name);
+            }
+        }
     }
 
     #[test]
     fn names_are_those_of_the_files() {
-        for pass in PIPELINE {
+        for pass in all() {
             assert!(pass.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
             assert_eq!(find(pass.name).map(|found| found.name), Some(pass.name));
         }

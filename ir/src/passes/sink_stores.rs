@@ -1,6 +1,6 @@
 //! `sink-stores`: stores to memory move to the paths that read them.
 //!
-//! *Does*: for the circuit, a store at the end of whose block its bytes have not been touched again moves through the
+//! *Does*: where a word costs less as a value than in memory, as in a circuit, a store at the end of whose block its bytes have not been touched again moves through the
 //! block's branch to those sides on which the bytes may still be read. A contract's first act, storing the free memory
 //! pointer, then happens only on the paths that need memory, and all others can be proved without it.
 //! For the EVM, where that would only make the code longer, nothing is done.
@@ -15,11 +15,11 @@
 use crate::entities::{Block, Inst};
 use crate::function::Function;
 use crate::opcode::Opcode;
+use crate::passes::Context;
 use crate::passes::dead_stores::Live;
 use crate::passes::facts::flow::Flow;
 use crate::passes::memory::access::Span;
 use crate::passes::memory::byte_set::ByteSet;
-use crate::passes::{Context, Goal};
 
 /// How many copies of stores may be made, as a share of the function's instructions.
 const GROWTH: usize = 4;
@@ -27,7 +27,7 @@ const GROWTH: usize = 4;
 /// Runs the pass.
 pub fn run(func: &mut Function, cx: &mut Context) -> bool {
     let stores = func.insts_in_order().any(|(_, inst)| func.insts[inst].opcode == Opcode::Mstore);
-    if cx.goal() != Goal::Circuit || cx.observes_msize() || !stores {
+    if cx.costs().memory_word() == 0 || cx.observes_msize() || !stores {
         return false;
     }
     let flow = Flow::new(func, cx, Some(cx.memory_at_start_here()));

@@ -1,7 +1,9 @@
 //! Each pass on small programs: text in, text out, and what it must leave alone. Every program is also run before and after.
 
 mod copies;
+mod loops;
 mod memory;
+mod redundancy;
 mod storage;
 mod structure;
 mod values;

@@ -2,7 +2,7 @@
 
 use arbitrary::Unstructured;
 use zvm::{Contract, Input, Program, Source};
-use zvm_ir::passes::{Goal, PIPELINE, apply};
+use zvm_ir::passes::{BESIDE, Goal, PIPELINE, all, apply};
 use zvm_ir::{Call, EmptyState, Env, InterpError, Module, Outcome, run, verify};
 
 use super::generator;
@@ -38,12 +38,17 @@ pub(crate) fn keep_outcomes(module: &Module, goal: Goal, number: usize, calls: &
     }
     // What removes accesses may do so only where their addresses are bounded.
     let bounded = PIPELINE.iter().position(|pass| pass.name == "bound-addresses").is_some_and(|at| at < number);
-    let mut names = std::collections::BTreeSet::new();
-    for pass in PIPELINE.iter().filter(|pass| names.insert(pass.name)) {
+    let known: Vec<_> = before.iter().cloned().map(|run| run.filter(|run| bounded || run.is_ok())).collect();
+    for pass in all() {
         let mut changed = stage.clone();
         if apply(pass, &mut changed, goal) {
-            let known: Vec<_> = before.iter().cloned().map(|run| run.filter(|run| bounded || run.is_ok())).collect();
             compare(pass.name, goal, &known, &changed, calls);
+        }
+    }
+    // The passes beside the pipeline build on each other.
+    for pass in BESIDE {
+        if apply(pass, &mut stage, goal) {
+            compare(pass.name, goal, &known, &stage, calls);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::passes::memory::access::{LIMIT, Span};
+use crate::work::look;
 
 const CHUNK: u32 = 32;
 
@@ -76,6 +77,7 @@ impl ByteSet {
 
     /// Puts in the addresses of another set; whether that added any.
     pub(crate) fn union(&mut self, other: &Self) -> bool {
+        look(self.chunks.len() + other.chunks.len());
         let before = self.clone();
         let full_from = self.full_from.min(other.full_from);
         let touched: Vec<u32> = self.chunks.keys().chain(other.chunks.keys()).copied().collect();

@@ -7,6 +7,7 @@ use crate::Word;
 use crate::passes::facts::Fact;
 use crate::passes::memory::access::{LIMIT, Span};
 use crate::passes::memory::byte_set::chunks_of;
+use crate::work::look;
 
 const CHUNK: u32 = 32;
 
@@ -35,12 +36,20 @@ pub(crate) enum Joining {
 
 /// What is known about memory. Chunks of 32 bytes without an entry are fresh (zero) below chunk `fresh_below` and
 /// unknown from there on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     chunks: BTreeMap<u32, Chunk>,
     fresh_below: u32,
     /// What is known of words that are not constants, by their address. Below [`LIMIT`] and not trivial.
     words: BTreeMap<u32, Fact>,
+}
+
+impl Clone for Known {
+    fn clone(&self) -> Self {
+        let Self { chunks, fresh_below, words } = self;
+        look(chunks.len() + words.len());
+        Self { chunks: chunks.clone(), fresh_below: *fresh_below, words: words.clone() }
+    }
 }
 
 impl Known {
@@ -74,6 +83,7 @@ impl Known {
     pub(crate) fn join(&mut self, other: &Self, how: Joining) -> bool {
         let fresh_below = self.fresh_below.min(other.fresh_below);
         let touched: Vec<u32> = self.chunks.keys().chain(other.chunks.keys()).copied().collect();
+        look(touched.len() + self.words.len() + other.words.len());
         let mut joined = Self { chunks: BTreeMap::new(), fresh_below, words: self.joined_words(other, how) };
         for chunk in touched {
             let (a, b) = (self.get(chunk), other.get(chunk));
