@@ -59,8 +59,8 @@ const CONTRACTS: &[(&str, Kind, &[&str])] = &[
     ("solidity-bytes-utils__BytesLibSBUWrapper__0.8.20-o200", Kind::Library, &[]),
     // Slots that are hashes of 32 and of 52 bytes without a slot among them.
     ("solady__WETH__0.8.30-ir200", Kind::Token, &["permit"]),
-    // Hashes of strings.
-    ("openzeppelin__OZ5StringsWrapper__0.8.30-ir200", Kind::Library, &[]),
+    // Hashes of lists, two words at a time.
+    ("openzeppelin__OZ5MerkleProofWrapper__0.8.30-o200", Kind::Library, &[]),
 ];
 
 /// Those of which a batch is folded.

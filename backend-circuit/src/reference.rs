@@ -116,7 +116,11 @@ fn line(page: &mut String, (opcode, operands): Line<'_>, rows: &[u64]) {
 }
 
 fn measure(opcode: Opcode, operands: &[Operand]) -> Result<u64, CircuitError> {
-    rows(opcode, Imm::None, operands, result(opcode, operands)?)
+    let imm = match opcode {
+        Opcode::KeccakWords => Imm::Len(32 * operands.len() as u32),
+        _ => Imm::None,
+    };
+    rows(opcode, imm, operands, result(opcode, operands)?)
 }
 
 fn result(opcode: Opcode, operands: &[Operand]) -> Result<Type, CircuitError> {
@@ -128,8 +132,8 @@ fn result(opcode: Opcode, operands: &[Operand]) -> Result<Type, CircuitError> {
 /// The combinations of widths that the page shows.
 fn widths(opcode: Opcode) -> &'static [&'static [u16]] {
     match opcode {
-        // Without rows whatever the widths, or measured elsewhere.
-        Opcode::Iconst | Opcode::Zext | Opcode::Narrow | Opcode::Trunc => &[],
+        // Without rows whatever the widths, or measured elsewhere: seven words of a state have the rows of one permutation together.
+        Opcode::Iconst | Opcode::Zext | Opcode::Narrow | Opcode::Trunc | Opcode::KeccakF => &[],
         Opcode::KeccakWords => &[&[256], &[256, 256], &[160, 256]],
         Opcode::Add => &[&[255, 255], &[252, 252], &[128, 128], &[64, 64]],
         Opcode::Mul => &[&[128, 128], &[192, 64], &[64, 64]],

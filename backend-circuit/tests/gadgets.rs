@@ -97,7 +97,7 @@ fn width_changes_agree_with_eval() {
 #[test]
 fn constants_fold() {
     let mut words = Words(7);
-    for opcode in pure_with_operands().chain([Opcode::KeccakWords]) {
+    for opcode in pure_with_operands() {
         for _ in 0..8 {
             let operands: Vec<Operand> = match opcode {
                 Opcode::Select => vec![(1, Constant), (256, Constant), (256, Constant)],

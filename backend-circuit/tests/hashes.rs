@@ -6,7 +6,7 @@ use bellpepper_core::ConstraintSystem;
 use zvm_backend_circuit::cs::{CheckCs, CountCs, Names};
 use zvm_backend_circuit::gadgets::keccak::{keccak_bytes, keccak_f, keccak_words};
 use zvm_backend_circuit::gadgets::sha256::{sha256_bytes, sha256_words};
-use zvm_backend_circuit::gadgets::{Lc, Word};
+use zvm_backend_circuit::gadgets::{Lc, Word, lower_pure};
 use zvm_backend_circuit::nova::Fr;
 use zvm_ir::{Imm, Opcode, Type, Word as U256, eval};
 
@@ -81,14 +81,37 @@ fn hashes_of_words_agree_with_the_semantics() {
                 Word::alloc_checked(&mut cs.namespace(|| format!("operand {i}")), 256, Some(value)).unwrap()
             })
             .collect();
-        let expected = eval(Opcode::KeccakWords, Imm::None, &values, Some(Type::WORD)).unwrap();
+        let expected = eval(Opcode::KeccakWords, Imm::Len(32 * count as u32), &values, Some(Type::WORD)).unwrap();
         assert_eq!(expected, eval_keccak(&bytes));
         assert_eq!(keccak_words(&mut cs, &words).unwrap().value(), Some(expected));
+        // The first bytes of the last word only.
+        let len = bytes.len() - 13;
+        let hash =
+            lower_pure(&mut cs.namespace(|| "part"), Opcode::KeccakWords, Imm::Len(len as u32), &words, Type::WORD);
+        assert_eq!(hash.unwrap().value(), Some(eval_keccak(&bytes[..len])));
         use sha2::Digest;
         let expected = word_of(&sha2::Sha256::digest(&bytes));
         assert_eq!(sha256_words(&mut cs, &words).unwrap().value(), Some(expected));
         cs.verdict().unwrap();
     }
+}
+
+#[test]
+fn states_of_words_agree_with_the_semantics() {
+    let values: Vec<U256> = (0..7usize).map(|i| (U256::MAX / U256::from(5 + i)) ^ U256::from(i)).collect();
+    let mut cs = CheckCs::<Fr>::checking(Names::Kept);
+    let words: Vec<Word<Fr>> = values
+        .iter()
+        .enumerate()
+        .map(|(i, &value)| Word::alloc_checked(&mut cs.namespace(|| format!("operand {i}")), 256, Some(value)).unwrap())
+        .collect();
+    for index in 0..8u64 {
+        let imm = Imm::Word(U256::from(index));
+        let word = lower_pure(&mut cs.namespace(|| format!("{index}")), Opcode::KeccakF, imm, &words, Type::WORD);
+        let expected = eval(Opcode::KeccakF, imm, &values, Some(Type::WORD));
+        assert_eq!(word.ok().and_then(|word| word.value()), expected.ok(), "{index}");
+    }
+    cs.verdict().unwrap();
 }
 
 #[test]

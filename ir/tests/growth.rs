@@ -129,7 +129,7 @@ fn memory(text: &mut Text, at: usize, a: &str, b: &str) -> String {
 /// Places in storage.
 fn storage(text: &mut Text, at: usize, a: &str, b: &str) -> String {
     let slot = text.constant(at % 5);
-    let place = text.op(&format!("keccak_words {a}, {slot}"));
+    let place = text.op(&format!("keccak_words 64, {a}, {slot}"));
     let old = text.op(&format!("sload {place}"));
     text.line(&format!("    sstore {place}, {b}"));
     let new = text.op(&format!("sload {place}"));

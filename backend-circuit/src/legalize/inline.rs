@@ -67,7 +67,7 @@ pub(super) fn run(module: &Module, budget: usize, shared_rows: u64) -> Result<Fu
         work.extend(splice(&mut out, block, at, inst, callee).into_iter().rev());
     }
     debug_assert_eq!(out.layout.first().copied(), first);
-    share::run(&mut out, &shared, |_| false);
+    share::run(&mut out, &shared, None, |_| false);
     Ok(out)
 }
 

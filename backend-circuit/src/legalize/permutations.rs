@@ -29,8 +29,8 @@ const RATE: usize = 136;
 /// The words of the state that hold them, the last in part.
 const RATE_WORDS: usize = RATE.div_ceil(32);
 
-/// Runs the pass; whether it changed anything.
-pub(super) fn run(func: &mut Function, places: &Places) -> bool {
+/// Runs the pass; whether it changed anything. The parameters of `halt` are left.
+pub(super) fn run(func: &mut Function, halt: Option<Block>, places: &Places) -> bool {
     let hashes = |inst: Inst| permutations(func, places, inst);
     if func.insts_in_order().map(|(_, inst)| hashes(inst)).sum::<usize>() < 2 {
         return false;
@@ -62,7 +62,7 @@ pub(super) fn run(func: &mut Function, places: &Places) -> bool {
         }
     }
     func.map_uses(|value| renamed[value].unwrap_or(value));
-    share::run(func, &[Body { callee, blocks: vec![body] }], |value| places.is_carried(value));
+    share::run(func, &[Body { callee, blocks: vec![body] }], halt, |value| places.is_carried(value));
     true
 }
 

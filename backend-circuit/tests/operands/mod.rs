@@ -236,6 +236,7 @@ pub(crate) fn operand_values(opcode: Opcode, operands: &[Operand], words: &mut W
 }
 
 pub(crate) fn pure_with_operands() -> impl Iterator<Item = Opcode> {
-    let done_elsewhere = [Opcode::Iconst, Opcode::Zext, Opcode::Trunc, Opcode::Narrow, Opcode::KeccakWords];
+    let done_elsewhere =
+        [Opcode::Iconst, Opcode::Zext, Opcode::Trunc, Opcode::Narrow, Opcode::KeccakWords, Opcode::KeccakF];
     Opcode::ALL.iter().copied().filter(move |opcode| opcode.is_pure() && !done_elsewhere.contains(opcode))
 }

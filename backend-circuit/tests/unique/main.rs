@@ -73,7 +73,9 @@ fn exported_rows_admit_one_value() {
     let pairs: &[&[u16]] = &[&[256, 256], &[256, 64], &[128, 128], &[64, 64]];
     for &opcode in Opcode::ALL.iter().filter(|opcode| opcode.is_pure()) {
         let shapes: &[&[u16]] = match opcode {
-            Opcode::Iconst | Opcode::Zext | Opcode::Trunc | Opcode::Narrow | Opcode::KeccakWords => continue,
+            Opcode::Iconst | Opcode::Zext | Opcode::Trunc | Opcode::Narrow => continue,
+            // The permutation is looked at by itself.
+            Opcode::KeccakWords | Opcode::KeccakF => continue,
             Opcode::Add => &[&[255, 255], &[252, 252]],
             Opcode::Mul => &[&[128, 128], &[192, 64], &[64, 64]],
             Opcode::Select => &[&[1, 256, 256]],

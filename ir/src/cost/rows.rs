@@ -78,7 +78,7 @@ impl CostModel for Rows {
                 let measured = BY_WIDTH.iter().filter(|line| line.opcode == opcode).map(|line| line.cold).max();
                 return measured.unwrap_or(PERMUTATION) + bytes / RATE * PERMUTATION;
             }
-            Opcode::Keccak256 => return PERMUTATION,
+            Opcode::Keccak256 | Opcode::KeccakF => return PERMUTATION,
             Opcode::Trunc => return widths.first().map_or(0, |&bits| u64::from(bits.min(LIMB_BITS))),
             Opcode::Calldataload => return LOOKUP,
             Opcode::Log | Opcode::LogWords | Opcode::Note => return HASH,

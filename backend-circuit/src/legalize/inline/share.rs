@@ -44,8 +44,13 @@ struct Site {
     jump: Inst,
 }
 
-/// Runs the pass. `is_place` tells the values that are places in storage, as far as they are known.
-pub(in crate::legalize) fn run(func: &mut Function, shared: &[Body], is_place: impl Fn(Value) -> bool) {
+/// Runs the pass. `is_place` tells the values that are places in storage, as far as they are known; the parameters of `kept` are left.
+pub(in crate::legalize) fn run(
+    func: &mut Function,
+    shared: &[Body],
+    kept: Option<Block>,
+    is_place: impl Fn(Value) -> bool,
+) {
     if shared.is_empty() {
         return;
     }
@@ -68,6 +73,7 @@ pub(in crate::legalize) fn run(func: &mut Function, shared: &[Body], is_place: i
     for body in shared {
         let (Some(&entry), Some(calls)) = (body.blocks.first(), sites.remove(&body.callee)) else { continue };
         join(func, entry, ends.get(&body.callee).map_or(&[][..], Vec::as_slice), &calls, &is_place);
+        drop_redundant_params(func, kept);
     }
 }
 
@@ -384,17 +390,16 @@ fn rename(
             }
         }
     }
-    drop_redundant_params(func);
 }
 
-/// Drops parameters that are always given the same value, or themselves.
-fn drop_redundant_params(func: &mut Function) {
+/// Drops parameters that are always given the same value, or themselves, of all blocks but `kept`.
+fn drop_redundant_params(func: &mut Function, kept: Option<Block>) {
     loop {
         let cfg = Cfg::new(func);
         let mut given: BTreeMap<Value, Option<Value>> = BTreeMap::new();
         let mut several: BTreeSet<Value> = BTreeSet::new();
         for &block in &func.layout {
-            for target in func.targets(block) {
+            for target in func.targets(block).iter().filter(|target| Some(target.block) != kept) {
                 for (&param, &arg) in func.blocks[target.block].params.iter().zip(&target.args) {
                     match given.get(&param) {
                         _ if arg == param => {}
