@@ -163,16 +163,21 @@ fn schedule(
     }
 }
 
-/// The plan for a program: for executions of these calls, or from its loops if there are none; and what was expected of it on them.
+/// The plan for a program: for executions of these calls, or from its loops if there are none; and what was expected of it on them. Where no step
+/// holds all regions of the program, the plan for any execution lacks the largest: executions that come there are planned when they are proved.
 ///
 /// # Errors
 /// When a call cannot be proved.
 pub fn plan(circuit: &CircuitProgram, calls: &[Call], limits: Limits) -> Result<(Plan, Option<Estimate>), Error> {
     if calls.is_empty() {
-        let once = circuit.rows().values().sum();
-        let most = limits.most_rows(&Model::default(), once)?;
+        let (model, once) = (Model::default(), circuit.rows().values().sum());
+        let held = match once {
+            0..=prover::MAX_STEP_ROWS => once,
+            _ => model.rows_in(limits.memory_bytes.unwrap_or(planner::MEMORY_BYTES)),
+        };
+        let most = limits.most_rows(&model, held)?;
         let rows = limits.rows_per_step.unwrap_or(prover::TARGET_ROWS).min(most);
-        return Ok((Plan::default_for(circuit, rows), None));
+        return Ok((Plan::default_for(circuit, rows).within(circuit.rows(), held), None));
     }
     let trace = Start::State(&State::default()).prepare::<Fr>(circuit, &[], calls)?.trace;
     let (plan, estimate) = planner::plan(circuit, core::slice::from_ref(&trace), limits)?;

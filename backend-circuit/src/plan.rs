@@ -4,6 +4,8 @@
 //! of an execution proves that execution, so a plan is about speed only: the prover chooses it and the verifier rebuilds
 //! the circuit from it.
 
+use std::collections::BTreeSet;
+
 use cranelift_entity::{EntityRef, PrimaryMap};
 
 use crate::error::CircuitError;
@@ -114,6 +116,24 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The plan without the regions that have the most rows, as many as have to go for one slot of each of the others to have `most_rows` together.
+    /// Executions that come to one of them need another plan.
+    pub fn within(mut self, rows: &PrimaryMap<Region, u64>, most_rows: u64) -> Self {
+        let mut regions: Vec<Region> = self.regions().into_iter().collect();
+        regions.sort_by_key(|&region| (rows[region], region));
+        let mut once: u64 = regions.iter().map(|&region| rows[region]).sum();
+        while let Some(largest) = regions.pop().filter(|_| once > most_rows) {
+            once -= rows[largest];
+            self.slots.retain(|slots| slots.region != largest);
+        }
+        self
+    }
+
+    /// The regions that have slots.
+    pub fn regions(&self) -> BTreeSet<Region> {
+        self.slots.iter().map(|slots| slots.region).collect()
     }
 
     /// A plan for executions like `trace`: only its regions, in proportion.

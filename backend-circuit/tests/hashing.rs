@@ -14,6 +14,7 @@ use zvm_backend_circuit::execute::Call;
 use zvm_backend_circuit::lower;
 use zvm_backend_circuit::nova::{Check, Fr};
 use zvm_backend_circuit::plan::Plan;
+use zvm_backend_circuit::planner::{Limits, schedule_with};
 use zvm_backend_circuit::program::Program;
 use zvm_backend_circuit::prover::{Expected, ProveOptions, prove, verify};
 use zvm_backend_circuit::region::Region;
@@ -138,6 +139,13 @@ fn a_hash_is_a_region_that_a_plan_has_once() {
     let target = 1 << 16;
     assert_eq!(slots(&Plan::default_for(&program, target)), 1);
     let execution = program.execute(&call([Word::MAX, Word::from(3)])).unwrap();
+    // Where a step has no room for it, the others have slots, and an execution that hashes gets a plan of its own.
+    let all = Plan::default_for(&program, target);
+    let without = all.clone().within(program.rows(), 50_000);
+    assert_eq!((slots(&without), without.regions().len()), (0, all.regions().len() - 1));
+    assert_eq!(all.clone().within(program.rows(), u64::MAX), all);
+    let schedule = schedule_with(&program, &without, &execution.trace, Limits::default()).unwrap();
+    assert!(schedule.segments.iter().any(|segment| slots(&segment.plan) > 0));
     let plan = Plan::from_trace(&program, &execution.trace, target, 20_000);
     assert_eq!(slots(&plan), 1);
     assert_eq!(plan.steps(&execution.trace, 100).unwrap(), 3);

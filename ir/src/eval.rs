@@ -30,10 +30,10 @@ pub enum EvalError {
     },
 }
 
-/// The words that hold the state of Keccak-f[1600].
+/// The words that hold the state of the permutation Keccak-f.
 pub const STATE_WORDS: usize = 7;
 
-/// The words of a state after Keccak-f[1600].
+/// The words of a state after the permutation Keccak-f.
 fn permuted(words: &[Word]) -> [Word; STATE_WORDS] {
     let mut bytes = [0; 32 * STATE_WORDS];
     for (chunk, word) in bytes.chunks_mut(32).zip(words) {

@@ -375,7 +375,7 @@ instructions! {
     // Hashes.
     /// Keccak-256 of the first `imm` bytes of the big-endian words, concatenated.
     KeccakWords "keccak_words" (words: many) [imm Len] -> WORD, E::PURE;
-    /// Word `imm` of the seven that hold a state of 200 bytes, big-endian and 24 zeros behind them, after Keccak-f[1600] (FIPS 202, 3.3).
+    /// Word `imm` of the seven that hold a state of 200 bytes, big-endian and 24 zeros behind them, after the permutation Keccak-f (FIPS 202, 3.3).
     /// The last 24 bytes of `g` do not count. Made for the circuit, which hashes bytes of any number block by block; the EVM has none.
     KeccakF "keccak_f" (a, b, c, d, e, f, g) [imm Word] -> WORD, E::PURE;
     /// Keccak-256 of `len` bytes of memory at `offset` (KECCAK256).

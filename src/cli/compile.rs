@@ -159,6 +159,11 @@ impl Compile {
             grouped(table.rows_per_step),
             table.arity
         );
+        let left_out = circuit.rows().len().saturating_sub(plan.regions().len());
+        if calls.is_empty() && left_out > 0 {
+            let regions = count(left_out, "region");
+            let _ = writeln!(text, "left out  {regions}: executions that come there are planned when they are proved");
+        }
         if let Some(Estimate { simulation, seconds, memory_bytes }) = &estimate {
             let _ = writeln!(
                 text,
@@ -183,6 +188,7 @@ impl Compile {
                 "verified_blocks": self.lowering.verify.then_some(lowered.blocks.len()),
                 "rows_per_step": table.rows_per_step,
                 "slots": slots(&table),
+                "regions_left_out": if calls.is_empty() { left_out } else { 0 },
                 "arity": table.arity,
                 "digest": format!("{:#066x}", table.digest),
                 "profile": estimate.as_ref().map(estimated),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{agree, corner_words, execute, lowered, words};
+use crate::harness::{agree, corner_words, execute, lowered, parse, words};
 use zvm_backend_evm::{Fork, LowerError, Options, lower};
 use zvm_ir::{Class, Cursor, Function, Halt, Imm, Module, Opcode, Type, Value, Word};
 
@@ -102,7 +102,7 @@ fn pure_instructions_on_constants_and_repeated_operands() {
         if !opcode.is_pure()
             || row.operands.len() < 2
             || !plain
-            || matches!(opcode, Opcode::Add | Opcode::Mul | Opcode::Sub)
+            || matches!(opcode, Opcode::Add | Opcode::Mul | Opcode::Sub | Opcode::KeccakF)
         {
             continue;
         }
@@ -447,6 +447,24 @@ fn transient_storage_where_the_fork_has_it() {
     agree(&module, &new, &inputs(2)[..40]);
     for options in old {
         assert!(matches!(lower(&module, &options), Err(LowerError::Unsupported { opcode: Opcode::Tstore, .. })));
+    }
+}
+
+#[test]
+fn the_permutation_of_keccak_is_refused() {
+    let module = parse(
+        "zvm 1
+        entry @main
+        func @main() {
+        block0:
+            v0: u160 = caller
+            v1: u256 = zext v0
+            v2: u256 = keccak_f 6, v1, v1, v1, v1, v1, v1, v1
+            return_words 32, v2
+        }",
+    );
+    for options in options() {
+        assert!(matches!(lower(&module, &options), Err(LowerError::Unsupported { opcode: Opcode::KeccakF, .. })));
     }
 }
 
