@@ -2,8 +2,8 @@
 //!
 //! *Compute gas* is the execution gas of the program's own instructions except SLOAD, SSTORE, TLOAD, TSTORE, LOG0–LOG4,
 //! CREATE, CREATE2, CALL, CALLCODE, DELEGATECALL, STATICCALL and SELFDESTRUCT; memory growth and hashing count. A contract's
-//! ratio is the sum over the calls that return (in the original), new by original. Calls are typed by the interface, always
-//! the same, with the state carried from one to the next. Outcomes are compared: a difference is an error.
+//! ratio is the sum over the calls that return (in the original), new by original. The contract is what its constructor makes
+//! of typed arguments; calls are typed by the interface, always the same, with the state carried from one to the next. Outcomes are compared: a difference is an error.
 //!
 //! ```text
 //! cargo bench --bench compute_gas                     the table of docs/evm-backend.md
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use calls::{Generator, of_interface};
+use calls::{Generator, deployed, of_interface};
 use clap::Parser;
 use zvm::evm::{Evm, Execution, Trace};
 use zvm::executors::{Run, difference};
@@ -221,7 +221,11 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
     let json = std::fs::read(path).map_err(|error| other(error.to_string()))?;
     let record: serde_json::Value = serde_json::from_slice(&json).map_err(|error| other(error.to_string()))?;
     let input = Input::parse(&path.display().to_string(), json, None)?;
-    let Source::Contract(contract) = &input.source else { return Err(other("not a contract".to_owned())) };
+    let Source::Contract(mut contract) = input.source else { return Err(other("not a contract".to_owned())) };
+    let mut generator = Generator::new(contract.runtime.len() as u64);
+    let mut state = deployed(&mut contract, &mut generator);
+    let input = Input { origin: input.origin, source: Source::Contract(contract.clone()) };
+    let contract = &*contract;
     let started = cpu_time();
     let program = Program::load(&input)?;
     let lowered = program.lowered(&Options { optimize: arguments.optimize, ..Options::default() })?;
@@ -245,8 +249,6 @@ fn try_measure(path: &Path, arguments: &Arguments) -> Result<Measured, Failure> 
     };
     let codes = [contract.runtime.as_slice(), lowered.code.as_slice()];
     let executors = codes.map(|code| Evm::new(code).with_gas_limit(GAS_LIMIT));
-    let mut generator = Generator::new(contract.runtime.len() as u64);
-    let mut state = State::default();
     for at in 0..calls_of(contract, arguments) {
         let call = match &contract.abi {
             Some(abi) => of_interface(&mut generator, abi, at),

@@ -11,12 +11,16 @@
 //! ```
 
 #[expect(dead_code, reason = "shared with tests, which need more of it")]
+#[path = "../tests/calls/mod.rs"]
+mod calls;
+#[expect(dead_code, reason = "shared with tests, which need more of it")]
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use calls::{Generator, deployed};
 use clap::Parser;
 use zvm::coverage::coverage;
 use zvm::{Input, Source};
@@ -71,10 +75,13 @@ fn main() -> ExitCode {
             continue;
         }
         let Ok(input) = Input::read(&path.display().to_string(), None) else { continue };
-        let Source::Contract(contract) = &input.source else { continue };
-        let Some(abi) = &contract.abi else { continue };
+        let Source::Contract(mut contract) = input.source else { continue };
+        let Some(abi) = contract.abi.clone() else { continue };
+        // For the immutables: the code is what the constructor makes.
+        let mut generator = Generator::new(contract.runtime.len() as u64);
+        deployed(&mut contract, &mut generator);
         totals.contracts += 1;
-        match coverage(contract, abi) {
+        match coverage(&contract, &abi) {
             Err(error) => {
                 totals.refused += 1;
                 println!("{name}: {error}");

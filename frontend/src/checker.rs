@@ -123,7 +123,8 @@ pub struct Checked {
     pub edges: usize,
     /// Items of stacks that were compared.
     pub items: usize,
-    /// Blocks of functions that are nothing but a trap of the stack, which is not proved.
+    /// Blocks of functions that are nothing but a trap of the stack, and ways back from calls that took more of the stack than
+    /// there is: that the IR traps there is not proved.
     pub unproved: usize,
 }
 
@@ -342,7 +343,10 @@ impl<'a> Checker<'a> {
         let fresh = self.is_main && claim.pc == 0 && !self.code.is_jumpdest(0);
         let mut memory = Memory::new(fresh);
         for (&address, &word) in &state.memory {
-            memory.write(address, word);
+            // A write of zero to memory that is zero would only hide that its neighbours are zero too.
+            if !fresh || self.terms.as_const(word) != Some(Word::ZERO) {
+                memory.write(address, word);
+            }
         }
         let params = self.function.blocks[block].params.clone();
         if params.len() != claim.params.len() {

@@ -103,6 +103,23 @@ fn assembled_programs_agree_with_revm() {
     });
 }
 
+/// Programs of the generators above: what the checker knows of a word at a jump, a call that takes more of the stack than there is, zero beside a
+/// word of memory that is followed.
+#[test]
+fn what_the_checker_knows_better_is_no_error() {
+    for text in [
+        "5f356020356040355b6100158260075790565b90565b60016100155761001261002781610015565b600790565f5260805ff3",
+        "5f356020356040355b610010610016565b60086006565b60405260205160049190565b600790565f5260805ff3",
+        "60025b60339160065757825826005601004600a575b60225060155b82fd60305b602760055751fe58603c926027570cfd5b92f31735601060071e600e60395760",
+        "600a51600757601c518092600e935638825783600b566004f3",
+        "6001515b600d51575860018438601556601e566016933658601e6006fd600c5b0a60245b586002",
+    ] {
+        let code = oracle::hex(text);
+        let lifted = lift(&code, &LiftOptions::default()).unwrap();
+        check_lift(&code, &lifted).unwrap_or_else(|errors| panic!("{text}: {}\n{}", errors[0], lifted.module));
+    }
+}
+
 /// Compares generated programs, `ZVM_RUNS` of them from the seed `ZVM_SEED`.
 fn agree(runs: usize, generate: impl Fn(&mut Random) -> Vec<u8>) {
     let runs: usize = std::env::var("ZVM_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(runs);

@@ -133,11 +133,14 @@ impl<'a> Checker<'a> {
 
     /// One case of a jump that has several targets.
     fn switch(&mut self, data: &InstData, dest: Dest, way: Way) -> Checks {
-        let (Dest::Word(term, not), [taken, other]) = (&dest, &data.targets[..]) else {
-            return Err(self.elsewhere(&dest));
-        };
+        let [taken, other] = &data.targets[..] else { return Err(self.elsewhere(&dest)) };
         let condition = self.args(&data.args)?[0];
         let condition = way.known.norm(&mut self.terms, condition);
+        // The checker may know more of the word here than the lifter did.
+        if let Some(truth) = way.known.truth(&mut self.terms, condition) {
+            return self.branch(if truth { taken } else { other }, dest, way);
+        }
+        let Dest::Word(term, not) = &dest else { return Err(self.elsewhere(&dest)) };
         let case = match self.terms.node(condition) {
             Node::Pure(Opcode::Eq, args) if args[0] == *term => self.terms.as_const(args[1]),
             _ => None,
@@ -380,6 +383,11 @@ impl<'a> Checker<'a> {
         };
         for _ in 0..exit.base {
             after.stack.pop(&mut self.terms);
+        }
+        if self.is_main && matches!(after.stack.below, Below::Entry(1..)) {
+            // It took more items than there are: the stack has underflowed by then.
+            self.checked.unproved += 1;
+            return None;
         }
         after.stack.items.extend(items.into_iter().rev());
         let mut words = BTreeMap::new();
