@@ -141,6 +141,16 @@ fn copied<'a>(function: &Function, data: &InstData, old: &'a [u8]) -> Option<&'a
     old.get(from..from.checked_add(len)?)
 }
 
+/// What an instruction copies to memory of its own code that copies as many bytes as all of it has, from a known place on: the rest of the code,
+/// and what is behind it.
+fn copied_to_the_end<'a>(function: &Function, data: &InstData, old: &'a [u8]) -> Option<&'a [u8]> {
+    let (Opcode::Calldatacopy, &[_, from, len]) = (data.opcode, data.args.as_slice()) else { return None };
+    let (Some(size), Word::ZERO) = distance(function, len) else { return None };
+    let is_whole = function.insts[function.def_inst(size)?].opcode == Opcode::Calldatasize;
+    let (None, from) = distance(function, from) else { return None };
+    old.get(usize::try_from(from).ok().filter(|_| is_whole)?..)
+}
+
 /// Makes every return one of the new runtime code.
 fn deploy_instead(module: &mut Module, old: &[u8], old_runtime: &[u8], runtime: &Lowered) -> Result<(), Error> {
     let returns: Vec<(zvm_ir::Func, Block)> = module
@@ -186,7 +196,9 @@ fn returned(function: &Function, block: Block, old: &[u8], runtime: &[u8]) -> Op
     let start = distance(function, start);
     let is_copy = |&inst: &Inst| {
         let data = &function.insts[inst];
-        copied(function, data, old) == Some(runtime) && distance(function, data.args[0]) == start
+        let bytes =
+            copied(function, data, old).or_else(|| copied_to_the_end(function, data, old)?.get(..runtime.len()));
+        bytes == Some(runtime) && distance(function, data.args[0]) == start
     };
     let copy = insts.iter().rposition(is_copy)?;
     let mut filled = BTreeMap::new();

@@ -39,13 +39,8 @@ const CONTRACTS: &[&str] = &[
 ];
 
 /// Constructors that are not compiled anew, with the code of the reason.
-// The code that is returned takes in what is appended to it; a library puts its own address into its code; the constructor reads
-// calldata.
+// A library puts its own address into its code; the constructor reads calldata.
 const REFUSED: &[(&str, &str)] = &[
-    ("circomlibjs__Poseidon1__circomlibjs", "ZV0507"),
-    ("circomlibjs__Poseidon2__circomlibjs", "ZV0507"),
-    ("circomlibjs__Poseidon3__circomlibjs", "ZV0507"),
-    ("circomlibjs__Poseidon5__circomlibjs", "ZV0507"),
     ("matic-pos__ChildERC20__0.6.6-o200", "ZV0103"),
     ("matic-pos__MaticWETH__0.6.6-noopt", "ZV0103"),
     ("poseidon__PoseidonT2__0.8.20-o200", "ZV0507"),

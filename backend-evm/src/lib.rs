@@ -185,7 +185,10 @@ fn prepare(module: &Module, plan: &memory::MemoryPlan, options: &Options) -> Res
     if options.optimize != Optimize::None {
         let facts = liveness::analyze(&legal, plan.observes_msize);
         for &func in &facts.reachable {
-            let live = liveness::liveness(&legal, &facts, func, &Cfg::new(&legal.funcs[func]));
+            let cfg = Cfg::new(&legal.funcs[func]);
+            let live = liveness::liveness(&legal, &facts, func, &cfg);
+            sums::leave_loops(&mut legal.funcs[func], &cfg, &live);
+            let live = liveness::liveness(&legal, &facts, func, &cfg);
             sums::compare_sums(&mut legal.funcs[func], &live);
         }
     }

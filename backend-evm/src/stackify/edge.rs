@@ -138,7 +138,7 @@ impl Scheduler<'_> {
     }
 
     /// The jump of a block that does nothing else.
-    fn only_jump(&self, block: Block) -> Option<&BlockCall> {
+    pub(super) fn only_jump(&self, block: Block) -> Option<&BlockCall> {
         let data = &self.function.insts[self.function.terminator(block)?];
         let alone = self.function.blocks[block].insts.iter().all(|&inst| {
             let data = &self.function.insts[inst];

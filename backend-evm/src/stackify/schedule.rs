@@ -123,7 +123,7 @@ pub(super) fn run(
         if scheduler.skipped[block] {
             continue;
         }
-        let piece = scheduler.cheapest(block, weights[block])?;
+        let piece = scheduler.cheapest(block, &weights)?;
         code.pieces.push(piece);
         code.weights.push(weights[block]);
         code.templates.push((block, scheduler.templates[block].clone().unwrap_or_default()));
@@ -158,7 +158,8 @@ impl Scheduler<'_> {
     }
 
     /// Schedules a block in each way that the mode has, and keeps the cheapest.
-    fn cheapest(&mut self, block: Block, weight: u32) -> Result<Piece, Failure> {
+    fn cheapest(&mut self, block: Block, weights: &SecondaryMap<Block, u32>) -> Result<Piece, Failure> {
+        let weight = weights[block];
         let orders = self.mode.orders;
         let label = *self.next_label;
         let mut best: Option<(u64, Order)> = None;
@@ -168,7 +169,7 @@ impl Scheduler<'_> {
             self.order = order;
             last = self.block(block);
             if let Ok(piece) = &last {
-                let cost = piece_cost(self.cx.options, piece, weight, |_| false);
+                let cost = piece_cost(self.cx.options, piece, weight, |_| false) + self.edges_cost(block, weights);
                 if best.is_none_or(|(known, _)| cost < known) {
                     best = Some((cost, order));
                 }
@@ -183,6 +184,26 @@ impl Scheduler<'_> {
             _ => last,
         }
         .inspect(|_| self.frozen.clear())
+    }
+
+    /// What the blocks cost that do nothing but go on from this branch to a block whose template is frozen: that depends on how
+    /// the branch leaves the stack. A branch that arranges it for the next round of a loop has none.
+    fn edges_cost(&mut self, block: Block, weights: &SecondaryMap<Block, u32>) -> u64 {
+        let function = self.function;
+        let Some(inst) = function.terminator(block).filter(|&inst| function.insts[inst].opcode == Opcode::Brif) else {
+            return 0;
+        };
+        let mut cost = 0;
+        for edge in &function.insts[inst].targets {
+            let frozen = |to: Block| self.templates[to].is_some() && !self.frozen.contains(&to);
+            if self.skipped[edge.block] || !self.only_jump(edge.block).is_some_and(|back| frozen(back.block)) {
+                continue;
+            }
+            if let Ok(piece) = self.block(edge.block) {
+                cost += piece_cost(self.cx.options, &piece, weights[edge.block], |_| true);
+            }
+        }
+        cost
     }
 
     /// Forgets what scheduling a block has decided for others.
