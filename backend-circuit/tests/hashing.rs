@@ -52,6 +52,15 @@ const BRANCHES: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = i
      block1, block2(v3)\nblock1:\n v10: u256 = keccak_words 64, v5, v6\n v11: u256 = keccak_words 150, v10, v1, v10, v3, v5\n v12: u256 = wadd \
      v11, v10\n jump block2(v12)\nblock2(v20: u256):\n v21: u256 = xor v20, v1\n return_words 32, v21\n}\n";
 
+/// Writes to the item of an array whose number is the first word, and reads it and its neighbour with a pointer from the start of the array on; the
+/// hash of the array's slot, ten, is a constant.
+const ARRAY: &str = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u6 = iconst 32\n v3: u256 = \
+     calldataload v2\n v4: u254 = iconst 0x39a5844729cae3e308f36a5ce933956d7c6367997d26743ca06a70b77c062d58\n v5: u256 = wsub v1, v4\n sstore v5, v3\n \
+     v6: u256 = iconst 0xc65a7bb8d6351c1cf70c95a316cc6a92839c986682d98bc35f958f4883f9d2a8\n v7: u2 = iconst 3\n v8: u256 = zext v7\n jump \
+     block1(v6, v8, v0)\nblock1(v10: u256, v11: u256, v12: u1):\n v13: u256 = sload v10\n v14: u1 = iconst 1\n v15: u256 = wadd v10, v14\n v16: \
+     u256 = wsub v11, v14\n v17: u256 = zext v12\n v18: u256 = or v13, v17\n v19: u1 = iszero v18\n v22: u1 = iszero v16\n brif v22, block2, block1(v15, v16, v19)\nblock2:\n \
+     v20: u256 = wadd v1, v6\n v21: u256 = sload v20\n return_words 64, v18, v21\n}\n";
+
 #[test]
 fn hashing_programs_agree_with_the_interpreter() {
     let random = Word::MAX / Word::from(13);
@@ -59,6 +68,7 @@ fn hashing_programs_agree_with_the_interpreter() {
     for (text, inputs) in [
         (CHAIN, vec![[random, Word::ZERO], [random, Word::from(3)], [Word::ZERO, small], [small, small]]),
         (BRANCHES, vec![[small, random], [random, small], [Word::ZERO, Word::MAX]]),
+        (ARRAY, vec![[small, random], [Word::ZERO, small], [Word::from(u64::MAX), random]]),
     ] {
         let module = zvm_ir::parse(text).unwrap();
         let program = program(text);
@@ -157,6 +167,13 @@ fn a_hash_is_a_region_that_a_plan_has_once() {
     let execution = program.execute(&call([Word::MAX, Word::ZERO])).unwrap();
     let plan = Plan::from_trace(&program, &execution.trace, target, 20_000);
     assert_eq!(slots(&plan), 0);
+}
+
+#[test]
+fn an_item_behind_the_end_of_every_array_has_no_key() {
+    let program = program(ARRAY);
+    let error = program.check(&call([Word::from(1) << 64, Word::MAX])).unwrap_err();
+    assert!(matches!(error, CircuitError::Unprovable(_)), "{error}");
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub trait Observer {
     fn enter(&mut self, func: Func, block: Block, values: &Values);
 
     /// `inst` of `func` has run on these operands and given this result, if it has one. Called for instructions with effects
-    /// that neither end a block nor call, and for hashes, whose operands cannot be found again from the result.
+    /// that neither end a block nor call, for hashes, whose operands cannot be found again from the result, and for sums, which may be
+    /// places in storage.
     fn ran(&mut self, _func: Func, _inst: Inst, _args: &[Word], _result: Option<Word>) {}
 }
 
@@ -299,7 +300,7 @@ impl<'a> Machine<'a> {
             let ty = data.result().map(|value| function.ty(value));
             let word =
                 eval(data.opcode, data.imm, &args, ty).map_err(|error| InterpError::Eval { error, pc: data.pc })?;
-            if data.opcode == Opcode::KeccakWords {
+            if matches!(data.opcode, Opcode::KeccakWords | Opcode::Add | Opcode::Wadd) {
                 observer.ran(frame.func, inst, &args, Some(word));
             }
             return self.set_result(data, word).map(|()| None);

@@ -6,6 +6,7 @@
 //! Requires: a verified module. Ensures: the shape that [`Legalized`] describes.
 //! Preserves: equality of `Outcome` for every execution that reaches no unprovable block.
 
+mod bases;
 mod bounds;
 mod calldata;
 mod cells;
@@ -136,6 +137,7 @@ pub fn legalize_sharing(module: &Module, shared_rows: u64) -> Result<Legalized, 
     prune::order(&mut func);
     memory::drop_unseen_writes(&mut func, &unprovable);
     prune::dead_values(&mut func, None);
+    bases::run(&mut func);
     escapes::run(&mut func);
     // What reads memory on the way to an exit keeps no write.
     exits::cut_unprovable(&mut func, &mut unprovable, Writes::Unseen);

@@ -91,6 +91,7 @@ impl Places {
             let own: BTreeSet<Word> = func.values.keys().filter_map(|value| func.constant(value)).collect();
             places.known = preimages(&own, &constants, &places.scheme);
         }
+        places.know_constant_hashes(func);
         let hashes = func.insts_in_order().map(|(_, inst)| inst);
         let is_number = |inst: &Inst| match func.insts[*inst].opcode {
             Opcode::KeccakWords => places.layout(*inst).is_none(),
@@ -109,6 +110,20 @@ impl Places {
             }
         }
         places
+    }
+
+    /// Remembers what the hashes are of that are of constants only: slots behind them are known without any execution.
+    fn know_constant_hashes(&mut self, func: &Function) {
+        let mut computed: BTreeMap<Value, Word> = BTreeMap::new();
+        for (_, inst) in func.insts_in_order() {
+            let Some(layout) = self.layout(inst) else { continue };
+            let data = &func.insts[inst];
+            let word = |value: &Value| func.constant(*value).or_else(|| computed.get(value).copied());
+            let Some(words) = data.args.iter().map(word).collect::<Option<Vec<Word>>>() else { continue };
+            let hash = layout.hash(&words);
+            self.known.insert(hash, &words, layout);
+            computed.extend(data.result().map(|value| (value, hash)));
+        }
     }
 
     /// Where a value is an address: storage instructions with their first operand, hashes with the place among their words.
@@ -177,7 +192,7 @@ impl Places {
     }
 }
 
-fn inner<T: Copy + Ord>(all: &BTreeSet<(Func, T)>, func: Func) -> BTreeSet<T> {
+pub(super) fn inner<T: Copy + Ord>(all: &BTreeSet<(Func, T)>, func: Func) -> BTreeSet<T> {
     all.iter().filter(|(of, _)| *of == func).map(|&(_, inner)| inner).collect()
 }
 
@@ -188,7 +203,7 @@ fn large(func: &Function, value: Value) -> Option<Word> {
 
 /// Where the place is in hashes of each number of bytes: where most of them have a slot number or a hash, the last word before the first; nowhere
 /// if most have none and the word in question is put together from parts.
-fn scheme(func: &Function, structured: &BTreeSet<Inst>) -> Scheme {
+pub(super) fn scheme(func: &Function, structured: &BTreeSet<Inst>) -> Scheme {
     const POSITIONS: [Position; 3] = [Position::Last, Position::First, Position::Nowhere];
     let is_slot = |value: Value| {
         func.constant(value).is_some() || func.def_inst(value).is_some_and(|inst| structured.contains(&inst))
