@@ -27,6 +27,7 @@ fn main() {
     let mut trials = vec![
         corpus::trial("erc20", erc20::FILE, erc20::functions),
         corpus::trial("each_pass_keeps_the_outcome", "contracts", each_pass::contracts),
+        corpus::trial("each_pass_keeps_the_outcome_of_the_suites", "ethereum-tests", each_pass::suites),
         corpus::trial("work_grows_with_the_largest_contract", "contracts", growth::largest_contract),
     ];
     if std::env::var_os("ZVM_SLOW").is_some() {
