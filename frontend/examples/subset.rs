@@ -1,0 +1,5 @@
+//! Prints the subset, `docs/subset.md`.
+
+fn main() {
+    print!("{}", zvm_frontend::subset_markdown());
+}
