@@ -186,9 +186,10 @@ fn prepare(module: &Module, plan: &memory::MemoryPlan, options: &Options) -> Res
         let facts = liveness::analyze(&legal, plan.observes_msize);
         for &func in &facts.reachable {
             let cfg = Cfg::new(&legal.funcs[func]);
-            let live = liveness::liveness(&legal, &facts, func, &cfg);
-            sums::leave_loops(&mut legal.funcs[func], &cfg, &live);
-            let live = liveness::liveness(&legal, &facts, func, &cfg);
+            let mut live = liveness::liveness(&legal, &facts, func, &cfg);
+            if sums::leave_loops(&mut legal.funcs[func], &cfg, &live) {
+                live = liveness::liveness(&legal, &facts, func, &cfg);
+            }
             sums::compare_sums(&mut legal.funcs[func], &live);
         }
     }

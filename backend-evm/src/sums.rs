@@ -36,11 +36,12 @@ pub(crate) fn compare_sums(function: &mut Function, live: &Liveness) {
     }
 }
 
-/// Makes the sums behind a loop of what the loop leaves there.
-pub(crate) fn leave_loops(function: &mut Function, cfg: &Cfg, live: &Liveness) {
+/// Makes the sums behind a loop of what the loop leaves there. Says whether it has changed anything.
+pub(crate) fn leave_loops(function: &mut Function, cfg: &Cfg, live: &Liveness) -> bool {
     if cfg.loops().is_empty() {
-        return;
+        return false;
     }
+    let mut changed = false;
     let mut uses: BTreeMap<Value, Vec<(Block, Inst)>> = BTreeMap::new();
     for (block, inst) in function.insts_in_order() {
         let data = &function.insts[inst];
@@ -65,11 +66,13 @@ pub(crate) fn leave_loops(function: &mut Function, cfg: &Cfg, live: &Liveness) {
                 Some((function.insts[use_.1].result().filter(|&value| at_hand(value))?, j))
             });
             let Some((s, j)) = found else { continue };
+            changed = true;
             for (&(block, inst), (_, k)) in outside.iter().zip(sums) {
                 make_of(function, block, inst, s, k.wrapping_sub(j));
             }
         }
     }
+    changed
 }
 
 /// The value that the word is a sum of with a constant, and the constant.

@@ -159,8 +159,9 @@ impl Compile {
             grouped(table.rows_per_step),
             table.arity
         );
-        let left_out = circuit.rows().len().saturating_sub(plan.regions().len());
-        if calls.is_empty() && left_out > 0 {
+        // A plan for these calls has only the regions that they run.
+        let left_out = if calls.is_empty() { circuit.rows().len().saturating_sub(plan.regions().len()) } else { 0 };
+        if left_out > 0 {
             let regions = count(left_out, "region");
             let _ = writeln!(text, "left out  {regions}: executions that come there are planned when they are proved");
         }
@@ -188,7 +189,7 @@ impl Compile {
                 "verified_blocks": self.lowering.verify.then_some(lowered.blocks.len()),
                 "rows_per_step": table.rows_per_step,
                 "slots": slots(&table),
-                "regions_left_out": if calls.is_empty() { left_out } else { 0 },
+                "regions_left_out": left_out,
                 "arity": table.arity,
                 "digest": format!("{:#066x}", table.digest),
                 "profile": estimate.as_ref().map(estimated),

@@ -16,10 +16,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zvm_ir::{Block, Func, Function, Imm, Inst, InstData, Module, Opcode, StoragePaths, Type, Value, ValueDef, Word};
+use zvm_ir::{Block, Function, Imm, Inst, InstData, Opcode, Type, Value, ValueDef, Word};
 
 use super::exits::instruction;
-use super::places::{inner, preimages, scheme, stands_alone};
+use super::places::{inner, paths, preimages, scheme, stands_alone};
 use crate::place::{OFFSET_BITS, Preimages, Scheme};
 
 /// Runs the pass.
@@ -53,9 +53,8 @@ pub(super) fn run(func: &mut Function) {
 
 /// The hashes that are only places.
 fn structured(func: &Function) -> BTreeSet<Inst> {
-    let mut module = Module::new();
-    let only: Func = module.funcs.push(func.clone());
-    inner(&StoragePaths::new(&module).structured, only)
+    let (paths, only) = paths(func);
+    inner(&paths.structured, only)
 }
 
 /// A constant that is part of an address.
@@ -147,10 +146,10 @@ fn name(func: &mut Function, known: &Preimages, found: &Found) -> Option<Named> 
     // Places have the type of a word all the way.
     let fits = match data.opcode {
         Opcode::Wadd | Opcode::Wsub => true,
-        Opcode::Add | Opcode::Zext | Opcode::Select => data.result().is_some_and(is_word),
+        Opcode::Add | Opcode::Select => data.result().is_some_and(is_word),
         _ => is_word(data.uses().nth(at)?),
     };
-    if !fits || data.opcode == Opcode::Zext {
+    if !fits {
         return None;
     }
     let mut made = Vec::new();

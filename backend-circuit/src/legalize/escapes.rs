@@ -17,13 +17,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zvm_ir::storage_paths::{PlaceUse, place_use};
-use zvm_ir::{Block, Func, Function, InstData, Module, StoragePaths, Type, Value, ValueDef};
+use zvm_ir::{Block, Func, Function, InstData, Type, Value, ValueDef};
+
+use super::places::paths;
 
 /// Runs the pass.
 pub(super) fn run(func: &mut Function) {
-    let mut module = Module::new();
-    let only = module.funcs.push(func.clone());
-    let paths = StoragePaths::new(&module);
+    let (paths, only) = paths(func);
     if paths.escaping.is_empty() {
         return;
     }

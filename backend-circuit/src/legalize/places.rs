@@ -78,9 +78,7 @@ pub struct Places {
 impl Places {
     /// Looks at every storage instruction and hash of a function without calls.
     pub fn new(func: &Function) -> Self {
-        let mut module = Module::new();
-        let only = module.funcs.push(func.clone());
-        let paths = StoragePaths::new(&module);
+        let (paths, only) = paths(func);
         let mut places = Self::default();
         let structured: BTreeSet<Inst> = inner(&paths.structured, only);
         places.scheme = scheme(func, &structured);
@@ -190,6 +188,13 @@ impl Places {
         }
         numbers.contains(&value).then_some(Reason::Place)
     }
+}
+
+/// What the hashes of a function without calls are used for, and its name there.
+pub(super) fn paths(func: &Function) -> (StoragePaths, Func) {
+    let mut module = Module::new();
+    let only = module.funcs.push(func.clone());
+    (StoragePaths::new(&module), only)
 }
 
 pub(super) fn inner<T: Copy + Ord>(all: &BTreeSet<(Func, T)>, func: Func) -> BTreeSet<T> {
