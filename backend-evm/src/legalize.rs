@@ -76,7 +76,7 @@ impl Context<'_> {
                 let (topics, words) = args.split_at(topics);
                 self.words_in_scratch(expand, inst, words, Opcode::Log, u64::from(len), topics)?;
             }
-            (Opcode::KeccakF, _) => return Err(unsupported()),
+            (Opcode::KeccakF | Opcode::FrameLoad | Opcode::FrameStore, _) => return Err(unsupported()),
             // Nothing happens on the EVM either.
             (Opcode::Note, _) => {}
             (Opcode::Calldataload, _) if self.creation => self.code_word(expand, inst, &args)?,

@@ -300,6 +300,8 @@ pub(crate) fn accesses(data: &InstData) -> Vec<Access> {
         | Opcode::Note
         | Opcode::Bound
         | Opcode::Msize
+        | Opcode::FrameLoad
+        | Opcode::FrameStore
         | Opcode::Calldataload
         | Opcode::Calldatasize
         | Opcode::Immutable

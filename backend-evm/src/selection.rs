@@ -37,6 +37,8 @@ pub(crate) fn select(opcode: Opcode, operands: usize) -> Selection {
         | Opcode::Select
         | Opcode::KeccakWords
         | Opcode::KeccakF
+        | Opcode::FrameLoad
+        | Opcode::FrameStore
         | Opcode::LogWords
         | Opcode::Note
         | Opcode::Bound

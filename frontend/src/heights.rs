@@ -1,18 +1,21 @@
 //! The check of stack heights: where the EVM's stack would underflow or overflow, the block becomes a trap.
 //!
 //! Heights are intervals over all paths and all callers. A block for which the interval does not decide whether it traps
-//! is refused here; the exact stage then copies it per height. The height of a recursion is not bounded: a program that
-//! overflows the stack by recursion alone traps on the EVM, and in the IR recurses until the limit of active functions.
+//! is refused here; the exact stage then copies it per height. The height of a recursion has no bound here: a program that
+//! overflows the stack by recursion alone traps on the EVM. What each of its functions uses is written down ([`uses`]), so that an
+//! execution of the IR that recurses as deep has no outcome.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use zvm_ir::TrapCode;
+use petgraph::algo::tarjan_scc;
+use petgraph::graphmap::DiGraphMap;
+use zvm_ir::{StackUse, TrapCode};
 
 use crate::error::LiftError;
 use crate::plan::{Next, NodeId, Plan, PlanNode};
 
 /// The height of the EVM's stack, in words.
-pub(crate) const STACK_LIMIT: i64 = 1024;
+pub(crate) const STACK_LIMIT: i64 = zvm_ir::STACK_LIMIT as i64;
 /// Stands for heights without bound.
 const UNBOUNDED: i64 = 1 << 40;
 /// How often a height may change before it is taken as unbounded.
@@ -28,6 +31,7 @@ type Interval = (i64, i64);
 pub(crate) fn check(plan: &mut Plan) -> Result<(), LiftError> {
     let relative = relative(plan)?;
     let entries = entries(plan, &relative);
+    plan.stack = uses(plan, &relative);
     let mut verdicts = Vec::new();
     for (node, data) in plan.nodes.iter().enumerate() {
         let height =
@@ -109,6 +113,55 @@ fn entries(plan: &Plan, relative: &[Option<Interval>]) -> BTreeMap<NodeId, Inter
     entries
 }
 
+/// What the functions of recursions use of the stack, and the program's entry for all outside of them. Empty without recursion.
+fn uses(plan: &Plan, relative: &[Option<Interval>]) -> BTreeMap<NodeId, StackUse> {
+    let mut peaks: BTreeMap<NodeId, i64> = plan.functions.keys().map(|&entry| (entry, 0)).collect();
+    // The highest place at which each function calls another.
+    let mut calls: DiGraphMap<NodeId, i64> = DiGraphMap::new();
+    for (node, data) in plan.nodes.iter().enumerate() {
+        calls.add_node(data.owner);
+        let Some((_, high)) = relative[node] else { continue };
+        let arrivals = arrivals(plan, node as NodeId);
+        let grown = data.effect.grows.last().map_or(0, |&(grow, _)| i64::from(grow));
+        let highest = arrivals.iter().map(|&(_, delta, _)| delta).fold(grown, i64::max);
+        let peak = peaks.entry(data.owner).or_default();
+        *peak = (high + highest).max(*peak);
+        for (callee, delta, _) in arrivals.into_iter().filter(|&(.., is_call)| is_call) {
+            let before = calls.edge_weight(data.owner, callee).copied().unwrap_or(0);
+            calls.add_edge(data.owner, callee, before.max(high + delta));
+        }
+    }
+    let mut below: BTreeMap<NodeId, i64> = BTreeMap::new();
+    let mut recursive: BTreeSet<NodeId> = BTreeSet::new();
+    // Callees come before callers.
+    for component in tarjan_scc(&calls) {
+        if component.len() > 1 || component.iter().any(|&func| calls.contains_edge(func, func)) {
+            recursive.extend(&component);
+        }
+        for func in component {
+            let (mut own, mut peak) = (None, peaks.get(&func).copied().unwrap_or(0));
+            for (_, callee, &height) in calls.edges(func) {
+                // A callee outside of recursions is part of the caller.
+                let called = if recursive.contains(&callee) {
+                    Some(0)
+                } else {
+                    peak = peak.max(height + peaks.get(&callee).copied().unwrap_or(0));
+                    below.get(&callee).copied()
+                };
+                own = own.max(called.map(|called: i64| height + called));
+            }
+            below.extend(own.map(|own| (func, own.max(0))));
+            peaks.insert(func, peak);
+        }
+    }
+    if recursive.is_empty() {
+        return BTreeMap::new();
+    }
+    let words = |words: Option<&i64>| words.and_then(|&words| u32::try_from(words).ok()).unwrap_or_default();
+    let of = |func| (func, StackUse { below: words(below.get(&func)), peak: words(peaks.get(&func)) });
+    recursive.into_iter().chain([0]).map(of).collect()
+}
+
 enum Verdict {
     Never,
     Always(TrapCode, u32),
@@ -119,7 +172,7 @@ fn verdict(node: &PlanNode, (low, high): Interval) -> Verdict {
     let effect = &node.effect;
     let lacks = |height: i64| effect.needs.iter().find(|(need, _)| i64::from(*need) > height);
     let exceeds = |height: i64| effect.grows.iter().find(|(grow, _)| height + i64::from(*grow) > STACK_LIMIT);
-    // A recursion has no upper bound; that it may overflow is not checked.
+    // A recursion has no upper bound; executions that may overflow have no outcome.
     let bounded = high < UNBOUNDED / 2;
     if let Some(&(_, pc)) = lacks(high) {
         return Verdict::Always(TrapCode::StackUnderflow, pc);

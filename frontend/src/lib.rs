@@ -102,8 +102,8 @@ pub struct Lifted {
 /// Lifts runtime bytecode.
 ///
 /// The same bytes and options give the same module, to the byte of its text. The module does what the bytecode does on
-/// every input, with two limits: gas does not exist (see the row of GAS in [`subset_markdown`]), and a recursion that
-/// overflows the EVM's stack, which traps there, reaches the limit of active functions here.
+/// every input, with two limits: gas does not exist (see the row of GAS in [`subset_markdown`]), and where a recursion may overflow the
+/// EVM's stack, which traps there, the module has no outcome ([`zvm_ir::Function::stack`]).
 ///
 /// # Errors
 /// See [`LiftError`]. Any bytes may be given; none make it panic, or use time or memory without bound.

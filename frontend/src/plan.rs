@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zvm_ir::{Pc, TrapCode};
+use zvm_ir::{Pc, StackUse, TrapCode};
 
 use crate::called::Called;
 use crate::effects::{Effect, Facts};
@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) edges: BTreeSet<(Pc, Pc)>,
     /// The calls that were seen.
     pub(crate) called: BTreeMap<Pc, Called>,
+    /// What functions use of the stack, if there is recursion: those of a recursion, and the entry for all others.
+    pub(crate) stack: BTreeMap<NodeId, StackUse>,
     /// How many edges were visited to find the functions.
     pub(crate) visits: usize,
 }

@@ -57,6 +57,7 @@ pub(crate) fn build<'b>(
         let signature = Signature::of(plan, liveness, entry);
         let mut function = Function::new(core::mem::take(&mut module.funcs[func].name));
         function.results.clone_from(&signature.results);
+        function.stack = plan.stack.get(&entry).copied().unwrap_or_default();
         let mut nodes: Vec<NodeId> =
             reachable.iter().copied().filter(|&node| plan.nodes[node as usize].owner == entry).collect();
         nodes.sort_by_key(|&node| (node != entry, plan.nodes[node as usize].pc, node));

@@ -237,6 +237,8 @@ pub fn eval(opcode: Opcode, imm: Imm, args: &[Word], result: Option<Type>) -> Re
         | Opcode::Mstore8
         | Opcode::Mcopy
         | Opcode::Msize
+        | Opcode::FrameLoad
+        | Opcode::FrameStore
         | Opcode::Calldataload
         | Opcode::Calldatasize
         | Opcode::Calldatacopy

@@ -12,6 +12,29 @@ use crate::opcode::{Opcode, TrapCode};
 use crate::types::Type;
 use crate::work::look;
 
+/// The words that the EVM's stack holds.
+pub const STACK_LIMIT: u32 = 1024;
+
+/// The words of the EVM's stack that an activation of a function uses, with all that it calls which says nothing itself: lifted functions of a
+/// recursion do, and the program's entry for what is outside.
+///
+/// An execution in which what is below all active functions together, and the peak of the last of them, are more than [`STACK_LIMIT`], has no
+/// outcome: on the EVM it may overflow the stack, which traps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackUse {
+    /// At most so many are below the arguments of what it calls.
+    pub below: u32,
+    /// At most so many are there at once, but for those of what says so itself.
+    pub peak: u32,
+}
+
+impl StackUse {
+    /// Whether nothing is said.
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// A position in the bytecode that was lifted, in bytes from its start.
 pub type Pc = u32;
 
@@ -128,6 +151,8 @@ pub struct Function {
     pub name: String,
     /// The types of what `ret` returns.
     pub results: Vec<Type>,
+    /// The words of the EVM's stack that it uses; zero in modules without recursion, and those that were not lifted.
+    pub stack: StackUse,
     /// The blocks, those outside the layout included.
     pub blocks: PrimaryMap<Block, BlockData>,
     /// The instructions, those outside any block included.
@@ -262,6 +287,7 @@ impl Function {
     pub fn compact(&self) -> Self {
         let mut out = Self::new(self.name.clone());
         out.results.clone_from(&self.results);
+        out.stack = self.stack;
         let mut block_map: SecondaryMap<Block, Option<Block>> = SecondaryMap::new();
         let mut value_map: SecondaryMap<Value, Option<Value>> = SecondaryMap::new();
         for &block in &self.layout {
@@ -338,6 +364,7 @@ impl PartialEq for Function {
         let (a, b) = (self.compact(), other.compact());
         a.name == b.name
             && a.results == b.results
+            && a.stack == b.stack
             && a.blocks == b.blocks
             && a.insts == b.insts
             && a.values == b.values

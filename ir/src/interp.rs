@@ -13,11 +13,13 @@ use cranelift_entity::SecondaryMap;
 
 pub use error::InterpError;
 
+use std::collections::BTreeMap;
+
 use crate::Word;
 use crate::entities::{Block, Func, Inst, Value};
 use crate::env::{Env, word_address};
 use crate::eval::{eval, keccak256, words_data};
-use crate::function::{BlockCall, Function, Imm, InstData, Module, Pc};
+use crate::function::{BlockCall, Function, Imm, InstData, Module, Pc, STACK_LIMIT, StackUse};
 use crate::host::{Host, Ledger, PreState};
 use crate::memory::{Memory, MemoryLimit};
 use crate::opcode::Opcode;
@@ -161,6 +163,8 @@ struct Frame {
     block: Block,
     next: usize,
     values: Values,
+    /// The words of the EVM's stack that are below what it calls.
+    stack: u32,
 }
 
 /// One execution of a module, which stops where it calls another account.
@@ -171,6 +175,8 @@ pub struct Machine<'a> {
     steps: u64,
     memory: Memory,
     return_data: Vec<u8>,
+    /// What `frame_store` has stored.
+    kept: BTreeMap<Word, Word>,
     frames: Vec<Frame>,
     pending: Option<Pending<'a>>,
 }
@@ -202,8 +208,8 @@ impl<'a> Machine<'a> {
         if module.entry.is_none() {
             return Err(InterpError::Malformed { pc: None });
         }
-        let (memory, return_data) = (Memory::default(), Vec::new());
-        Ok(Self { module, call, steps: 0, memory, return_data, frames: Vec::new(), pending: None })
+        let (memory, return_data, kept) = (Memory::default(), Vec::new(), BTreeMap::new());
+        Ok(Self { module, call, steps: 0, memory, return_data, kept, frames: Vec::new(), pending: None })
     }
 
     /// Instructions executed so far.
@@ -265,7 +271,11 @@ impl<'a> Machine<'a> {
         let malformed = InterpError::Malformed { pc };
         let function = self.module.funcs.get(func).ok_or_else(|| malformed.clone())?;
         let block = function.entry().ok_or_else(|| malformed.clone())?;
-        if self.frames.len() >= CALL_DEPTH_LIMIT {
+        let below = self.frames.last().map_or(0, |frame| frame.stack);
+        let StackUse { below: own, peak } = function.stack;
+        let stack = below.saturating_add(own);
+        let overflows = !function.stack.is_none() && below.saturating_add(peak) > STACK_LIMIT;
+        if self.frames.len() >= CALL_DEPTH_LIMIT || overflows {
             return Err(InterpError::CallDepth { pc });
         }
         let mut values = Values::default();
@@ -277,7 +287,7 @@ impl<'a> Machine<'a> {
             values.0[param] = arg;
         }
         observer.enter(func, block, &values);
-        self.frames.push(Frame { func, block, next: 0, values });
+        self.frames.push(Frame { func, block, next: 0, values, stack });
         Ok(())
     }
 
@@ -497,6 +507,16 @@ impl<'a> Machine<'a> {
                 Effect::Done
             }
             Opcode::Note => Effect::Done,
+            Opcode::FrameLoad | Opcode::FrameStore => {
+                let Imm::Word(offset) = data.imm else { return Err(malformed()) };
+                let number = arg(0)?.wrapping_add(offset);
+                if data.opcode == Opcode::FrameStore {
+                    self.kept.insert(number, arg(1)?);
+                    Effect::Done
+                } else {
+                    Effect::Value(self.kept.get(&number).copied().unwrap_or_default())
+                }
+            }
             Opcode::Returndatasize => Effect::Value(Word::from(self.return_data.len())),
             Opcode::Returndatacopy => {
                 let (from, len) = (arg(1)?, arg(2)?);
@@ -709,6 +729,17 @@ mod tests {
         let recursion =
             "zvm 1\nentry @main\nfunc @main() {\nblock0:\ncall @f()\nstop\n}\nfunc @f() {\nblock0:\ncall @f()\nret\n}";
         assert!(matches!(outcome(recursion, &[]), Err(InterpError::CallDepth { .. })));
+        // 24 words below a function that has ten below itself, and up to 15.
+        let stack = |times: usize| {
+            let text = format!(
+                "zvm 1\nentry @main\nfunc @main() stack 24 30 {{\nblock0:\nv0: u8 = iconst {times}\ncall @f(v0)\nstop\n}}\nfunc @f(u8) \
+                 stack 10 15 {{\nblock0(v0: u8):\nv1: u1 = iszero v0\nbrif v1, block1, block2\nblock1:\nret\nblock2:\nv2: u8 = iconst \
+                 1\nv3: u8 = sub v0, v2\ncall @f(v3) @0009\nret\n}}"
+            );
+            outcome(&text, &[])
+        };
+        assert_eq!(stack(98), Ok(Outcome::halted(Halt::Return, vec![])));
+        assert_eq!(stack(99), Err(InterpError::CallDepth { pc: Some(9) }));
     }
 
     #[test]

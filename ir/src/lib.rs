@@ -31,7 +31,9 @@ pub use dot::dot;
 pub use entities::{Block, Data, Func, Inst, Value};
 pub use env::Env;
 pub use eval::{EvalError, eval};
-pub use function::{BlockCall, BlockData, Function, Imm, InstData, Module, Pc, ValueData, ValueDef};
+pub use function::{
+    BlockCall, BlockData, Function, Imm, InstData, Module, Pc, STACK_LIMIT, StackUse, ValueData, ValueDef,
+};
 pub use host::{EmptyState, Host, Ledger, PreState};
 pub use interp::{Call, Event, Foreign, InterpError, Machine, Observer, Returned, Values, run, run_observed};
 pub use opcode::{Class, Effects, ImmKind, Opcode, OpcodeInfo, Rule, TrapCode, WidthError};

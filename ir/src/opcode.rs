@@ -117,6 +117,10 @@ impl Effects {
     pub const READS_GAS: Self = Self(1 << 14);
     /// Unknown: does whatever the callee does.
     pub const CALLS: Self = Self(1 << 15);
+    /// Reads the words that are kept for calls.
+    pub const READS_FRAMES: Self = Self(1 << 16);
+    /// Writes the words that are kept for calls.
+    pub const WRITES_FRAMES: Self = Self(1 << 17);
 
     const WRITES: u32 = Self::WRITES_MEMORY.0
         | Self::WRITES_STORAGE.0
@@ -126,7 +130,8 @@ impl Effects {
         | Self::LOGS.0
         | Self::MAY_TRAP.0
         | Self::TERMINATES.0
-        | Self::CALLS.0;
+        | Self::CALLS.0
+        | Self::WRITES_FRAMES.0;
 
     /// The union of two sets.
     pub const fn and(self, other: Self) -> Self {
@@ -151,7 +156,7 @@ impl Effects {
 
     /// The names of the effects, in the order of the bits.
     pub fn names(self) -> Vec<&'static str> {
-        const NAMES: [&str; 16] = [
+        const NAMES: [&str; 18] = [
             "reads memory",
             "writes memory",
             "reads storage",
@@ -168,6 +173,8 @@ impl Effects {
             "terminates",
             "reads gas",
             "calls",
+            "reads frames",
+            "writes frames",
         ];
         NAMES.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name).collect()
     }
@@ -395,6 +402,12 @@ instructions! {
     Mcopy "mcopy" (to, from, len) -> NoResult, E::READS_MEMORY.and(E::WRITES_MEMORY);
     /// The size of touched memory in bytes, a multiple of 32 (MSIZE).
     Msize "msize" () -> LENGTH, E::READS_MEMORY;
+
+    /// Word `n + imm` of a store of its own, which is no memory of the program and holds zeros first. Made for the circuit, which keeps there
+    /// what is needed after a call of a recursion; the EVM has none.
+    FrameLoad "frame_load" (n) [imm Word] -> WORD, E::READS_FRAMES;
+    /// Sets word `n + imm` of the store that `frame_load` reads.
+    FrameStore "frame_store" (n, a) [imm Word] -> NoResult, E::WRITES_FRAMES;
 
     // Input: fixed during one execution.
     /// The word at byte `offset` of the calldata, zero-padded (CALLDATALOAD).

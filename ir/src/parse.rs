@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::Word;
 use crate::entities::{Block, Data, Func, Value};
-use crate::function::{BlockCall, Function, Imm, InstData, Module, ValueDef};
+use crate::function::{BlockCall, Function, Imm, InstData, Module, StackUse, ValueDef};
 use crate::opcode::{ImmKind, Opcode, TrapCode};
 use crate::print::HEADER;
 use crate::types::Type;
@@ -78,7 +78,7 @@ pub fn parse(text: &str) -> core::result::Result<Module, ParseError> {
         if text.starts_with("func") {
             let header = Scanner::new(text).func_header().map_err(at(line))?;
             let mut function = Function::new(header.name);
-            function.results = header.results;
+            (function.results, function.stack) = (header.results, header.stack);
             let func = module.funcs.push(function);
             if names.insert(header.name, func).is_some() {
                 return Err(at(line)(ParseErrorKind::Redefined(format!("@{}", header.name))));
@@ -288,6 +288,7 @@ struct FuncHeader<'t> {
     name: &'t str,
     params: Vec<Type>,
     results: Vec<Type>,
+    stack: StackUse,
 }
 
 /// Walks over one line.
@@ -399,9 +400,10 @@ impl<'t> Scanner<'t> {
         if word.is_empty() { Err(self.expected("a function's name")) } else { Ok(word) }
     }
 
-    fn types(&mut self, close: &str) -> Result<Vec<Type>> {
+    /// Types up to any of `close`.
+    fn types(&mut self, close: &[&str]) -> Result<Vec<Type>> {
         let mut types = Vec::new();
-        while !self.at(close) {
+        while !close.iter().any(|close| self.at(close)) {
             if !types.is_empty() {
                 self.expect(",", "`,`")?;
             }
@@ -414,12 +416,19 @@ impl<'t> Scanner<'t> {
         self.expect("func", "`func`")?;
         let name = self.func_name()?;
         self.expect("(", "`(`")?;
-        let params = self.types(")")?;
+        let params = self.types(&[")"])?;
         self.expect(")", "`)`")?;
-        let results = if self.eat("->") { self.types("{")? } else { Vec::new() };
+        let results = if self.eat("->") { self.types(&["stack", "{"])? } else { Vec::new() };
+        let mut stack = StackUse::default();
+        if self.eat_word("stack") {
+            for words in [&mut stack.below, &mut stack.peak] {
+                let error = self.expected("a number of words below 2^32");
+                *words = u32::try_from(self.number()?).map_err(|_| error)?;
+            }
+        }
         self.expect("{", "`{`")?;
         self.end()?;
-        Ok(FuncHeader { name, params, results })
+        Ok(FuncHeader { name, params, results, stack })
     }
 
     fn data_line(&mut self) -> Result<(u32, Vec<u8>)> {

@@ -89,6 +89,9 @@ fn write_function(
         f.write_str(" -> ")?;
         write_list(f, &function.results)?;
     }
+    if !function.stack.is_none() {
+        write!(f, " stack {} {}", function.stack.below, function.stack.peak)?;
+    }
     f.write_str(" {")?;
     write_label(f, labels.and_then(|(func, labels)| labels.functions.get(&func)))?;
     writeln!(f)?;

@@ -203,6 +203,8 @@ pub fn lower_pure<F: PrimeField, CS: ConstraintSystem<F>>(
         | Opcode::Sstore
         | Opcode::Tload
         | Opcode::Tstore
+        | Opcode::FrameLoad
+        | Opcode::FrameStore
         | Opcode::Bound
         | Opcode::Log
         | Opcode::LogWords

@@ -1,7 +1,7 @@
 //! Which accesses find values below 2^128, so that half of what they find need not be told.
 //!
-//! The words of memory are one class, for places are mostly computed, and each slot of transient storage is one of its own. All begin with
-//! zero, so a class holds values below 2^128 if no value that may be as large is stored there; and what is loaded from such
+//! The words of memory are one class, for places are mostly computed; each slot of transient storage is one of its own, and so are the words that
+//! all activations of a recursion keep at one offset. All begin with zero, so a class holds values below 2^128 if no value that may be as large is stored there; and what is loaded from such
 //! a class is below 2^128. Everything is taken to be so until something that is stored says otherwise.
 //!
 //! Nothing rests on this but which proofs can be made: a circuit that consumes a zero for the high limb of what it finds has no proof where
@@ -10,20 +10,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_entity::{EntitySet, SecondaryMap};
-use zvm_ir::{Function, Inst, InstData, Opcode, Value, Word};
+use zvm_ir::{Function, Imm, Inst, InstData, Opcode, Value, Word};
 
 use crate::gadgets::LIMB;
 
-/// What an access is of: a slot of transient storage, or memory.
-type Class = Option<Word>;
+/// What an access is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Memory.
+    Memory,
+    /// A slot of transient storage.
+    Transient(Option<Word>),
+    /// The words at an offset of frames.
+    Frame(Option<Word>),
+}
 
 /// The class of an access and the value that it stores; `None` for other instructions.
 fn access(func: &Function, data: &InstData) -> Option<(Class, Option<Value>)> {
+    let offset = match data.imm {
+        Imm::Word(offset) => Some(offset),
+        _ => None,
+    };
     match (data.opcode, data.args.as_slice()) {
-        (Opcode::Mload, _) => Some((None, None)),
-        (Opcode::Mstore, &[_, value]) => Some((None, Some(value))),
-        (Opcode::Tload, &[slot]) => Some((func.constant(slot), None)),
-        (Opcode::Tstore, &[slot, value]) => Some((func.constant(slot), Some(value))),
+        (Opcode::Mload, _) => Some((Class::Memory, None)),
+        (Opcode::Mstore, &[_, value]) => Some((Class::Memory, Some(value))),
+        (Opcode::Tload, &[slot]) => Some((Class::Transient(func.constant(slot)), None)),
+        (Opcode::Tstore, &[slot, value]) => Some((Class::Transient(func.constant(slot)), Some(value))),
+        (Opcode::FrameLoad, _) => Some((Class::Frame(offset), None)),
+        (Opcode::FrameStore, &[_, value]) => Some((Class::Frame(offset), Some(value))),
         _ => None,
     }
 }

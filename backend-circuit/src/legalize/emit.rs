@@ -71,6 +71,13 @@ impl Emit<'_> {
         }
     }
 
+    /// An instruction with an immediate; its result, if it has one, of type `ty`.
+    pub(super) fn immediate(&mut self, opcode: Opcode, imm: Imm, args: &[Value], ty: Option<Type>) -> Option<Value> {
+        let data = InstData { args: args.to_vec(), ..instruction(opcode, imm, self.pc) };
+        let inst = self.append(data, ty.as_slice());
+        self.func.insts[inst].result()
+    }
+
     /// An instruction without a result.
     pub(super) fn effect(&mut self, opcode: Opcode, args: &[Value]) {
         self.append(InstData { args: args.to_vec(), ..instruction(opcode, Imm::None, self.pc) }, &[]);

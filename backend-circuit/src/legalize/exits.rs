@@ -60,6 +60,7 @@ pub(super) fn cut_unprovable(func: &mut Function, found: &mut UnprovableBlocks, 
 fn reason(func: &Function, data: &InstData, writes: Writes) -> Option<Reason> {
     let constant = |at: usize| data.args.get(at).and_then(|&value| func.constant(value));
     match support(data.opcode) {
+        Support::Unprovable(_) if data.opcode == Opcode::Call && data.imm == Imm::None => Some(Reason::Recursion),
         Support::Unprovable(reason) => Some(reason),
         Support::Input if data.opcode == Opcode::Calldataload => match constant(0) {
             Some(offset) if offset > Word::from(MAX_CALLDATA - 32) => Some(Reason::CalldataRange),

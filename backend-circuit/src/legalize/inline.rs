@@ -2,8 +2,8 @@
 //!
 //! Does: copies every callee that is not recursive into its caller, as long as the result has at most `budget`
 //! instructions; a call that stays is left in place. A large function that would be copied several times is copied once, and
-//! shared by its calls ([`share`]).
-//! Requires: a verified module. Ensures: one function; calls only of recursive functions or past the budget.
+//! shared by its calls ([`share`]); so are the functions of a recursion, which keep on a stack what they need after a call ([`recursion`]).
+//! Requires: a verified module. Ensures: one function; calls only where a recursion is too deep, or past the budget.
 //! Preserves: equality of `Outcome`.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 //! func @twice(u64) -> u64 {                   v3: u65 = add v2, v2 …
 //! ```
 
+mod recursion;
 pub(super) mod share;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,9 @@ use zvm_ir::{Block, BlockCall, Func, Function, Imm, Inst, InstData, Module, Opco
 use super::support::{Support, support};
 use crate::costs::{Costs, Operand};
 use crate::error::CircuitError;
-pub(super) use share::Body;
+pub(crate) use recursion::FRAME_WORDS;
+use recursion::Recursion;
+pub(super) use share::{Body, Group};
 
 /// A function of this many rows is not copied to each of its calls: a plan would need slots of each copy, and what calls share costs
 /// less than a hundredth of it.
@@ -44,11 +47,17 @@ pub(super) fn run(module: &Module, budget: usize, shared_rows: u64) -> Result<Fu
     let first = copy(entry, &mut out).first().copied();
     let mut size = count(entry);
     let mut shared = Vec::new();
-    for callee in to_share(module, &graph, main, shared_rows)? {
-        size += count(&module.funcs[callee]);
-        shared.push(Body { callee, blocks: copy(&module.funcs[callee], &mut out) });
+    for (funcs, limit) in to_share(module, &graph, main, shared_rows)? {
+        let mut bodies = funcs.into_iter().map(|callee| {
+            size += count(&module.funcs[callee]);
+            Body { callee, blocks: copy(&module.funcs[callee], &mut out) }
+        });
+        match limit {
+            None => shared.extend(bodies.next().map(Group::Shared)),
+            Some(limit) => shared.push(Group::Recursion(Recursion { bodies: bodies.collect(), limit })),
+        }
     }
-    let is_shared = |callee: Func| shared.iter().any(|body| body.callee == callee);
+    let is_shared = |callee: Func| shared.iter().flat_map(Group::bodies).any(|body| body.callee == callee);
     let mut work: Vec<Block> = out.layout.iter().rev().copied().collect();
     while let Some(block) = work.pop() {
         let call = out.blocks[block].insts.iter().position(|&inst| match out.insts[inst].imm {
@@ -98,9 +107,25 @@ fn own_rows(func: &Function, costs: &mut Costs) -> Result<u64, CircuitError> {
     Ok(rows)
 }
 
-/// The functions that are shared, callers before callees: those of many rows that inlining would copy more than once.
-fn to_share(module: &Module, graph: &CallGraph, main: Func, shared_rows: u64) -> Result<Vec<Func>, CircuitError> {
-    if graph.components().iter().flatten().all(|&func| graph.call_sites(func) < 2) {
+/// How many recursions the longest chain of calls enters.
+fn nested_recursions(calls: &BTreeMap<Func, BTreeMap<Func, u64>>, graph: &CallGraph) -> u32 {
+    let mut nested: BTreeMap<Func, u32> = BTreeMap::new();
+    for component in graph.components() {
+        let callees = component.iter().flat_map(|func| calls.get(func).into_iter().flatten());
+        let below = callees.filter_map(|(callee, _)| nested.get(callee)).copied().max().unwrap_or(0);
+        let own = u32::from(component.iter().any(|&func| graph.is_recursive(func)));
+        nested.extend(component.iter().map(|&func| (func, below + own)));
+    }
+    nested.into_values().max().unwrap_or(0)
+}
+
+/// Functions that are copied once, and how many of them may be active at once if they are of a recursion.
+type Once = (Vec<Func>, Option<u32>);
+
+/// The functions that are shared, callers before callees: those of many rows that inlining would copy more than once, and those of recursions.
+fn to_share(module: &Module, graph: &CallGraph, main: Func, shared_rows: u64) -> Result<Vec<Once>, CircuitError> {
+    let is_copied_once = |&func: &Func| graph.call_sites(func) < 2 && !graph.is_recursive(func);
+    if graph.components().iter().flatten().all(is_copied_once) {
         return Ok(Vec::new());
     }
     let mut costs = Costs::default();
@@ -120,21 +145,28 @@ fn to_share(module: &Module, graph: &CallGraph, main: Func, shared_rows: u64) ->
         rows.insert(func, inner.fold(own, u64::saturating_add));
         calls.insert(func, callees);
     }
+    let nested = nested_recursions(&calls, graph);
     let mut copies: BTreeMap<Func, u64> = BTreeMap::from([(main, 1)]);
     let mut shared = Vec::new();
-    for func in graph.components().iter().rev().flatten().copied() {
-        let mut own = copies.get(&func).copied().unwrap_or(0);
-        if own > 1
-            && func != main
-            && !graph.is_recursive(func)
-            && rows.get(&func).is_some_and(|&rows| rows >= shared_rows)
-        {
-            shared.push(func);
-            own = 1;
+    for component in graph.components().iter().rev() {
+        let recurs = component.iter().any(|&func| graph.is_recursive(func));
+        let limit = recursion::limit(module, main, component, nested);
+        let is_called = component.iter().any(|func| copies.contains_key(func));
+        if recurs && is_called {
+            shared.push((component.clone(), Some(limit)));
         }
-        for (&callee, &count) in calls.get(&func).into_iter().flatten() {
-            let entry = copies.entry(callee).or_insert(0);
-            *entry = entry.saturating_add(count.saturating_mul(own));
+        for &func in component {
+            let mut own = copies.get(&func).copied().unwrap_or(0);
+            if recurs {
+                own = u64::from(is_called);
+            } else if own > 1 && func != main && rows.get(&func).is_some_and(|&rows| rows >= shared_rows) {
+                shared.push((vec![func], None));
+                own = 1;
+            }
+            for (&callee, &count) in calls.get(&func).into_iter().flatten() {
+                let entry = copies.entry(callee).or_insert(0);
+                *entry = entry.saturating_add(count.saturating_mul(own));
+            }
         }
     }
     Ok(shared)

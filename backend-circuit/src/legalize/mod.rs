@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cranelift_entity::{EntityRef, EntitySet, SecondaryMap};
 use zvm_ir::{Block, Function, Imm, Inst, Module, Opcode, Type, Value, Word};
 
+pub(crate) use inline::FRAME_WORDS;
 pub use inline::SHARED_ROWS;
 pub use memory::PLACE_BITS;
 pub use places::{Places, preimages, stands_alone};
@@ -86,6 +87,14 @@ impl Legalized {
         Some((3 << (PLACE_BITS - 1)) + 32 * number as u64)
     }
 
+    /// The place in memory that stands for the words of frames from the immediate `offset` on: no place in memory reaches it, nor does
+    /// transient storage lie behind it. `None` for another immediate.
+    pub(crate) fn frame_place(offset: Imm) -> Option<u64> {
+        let Imm::Word(offset) = offset else { return None };
+        let number = u64::try_from(offset).ok().filter(|&offset| offset < FRAME_WORDS)?;
+        Some((5 << (PLACE_BITS - 2)) + 32 * number)
+    }
+
     /// How many field elements say what a load or a store finds in its cell: one for each limb that is not known to be zero.
     pub(crate) fn limbs_found(&self, inst: Inst) -> usize {
         if self.narrow.contains(inst) { 1 } else { ACCESS_ELEMENTS }
@@ -99,7 +108,12 @@ impl Legalized {
                 Opcode::Sload => features.storage = true,
                 Opcode::Sstore => (features.storage, features.storage_writes) = (true, true),
                 Opcode::Log | Opcode::LogWords => features.logs = true,
-                Opcode::Mload | Opcode::Mstore | Opcode::Tload | Opcode::Tstore => features.memory = true,
+                Opcode::Mload
+                | Opcode::Mstore
+                | Opcode::Tload
+                | Opcode::Tstore
+                | Opcode::FrameLoad
+                | Opcode::FrameStore => features.memory = true,
                 Opcode::Note => features.data = true,
                 Opcode::Calldataload => {
                     features.calldata |= support_of(&self.func, &self.func.insts[inst]) == Support::Lookup
@@ -368,14 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn recursive_functions_are_exits() {
+    fn a_recursion_too_deep_is_an_exit() {
         let out = run(
-            "zvm 1\nentry @main\nfunc @f(u256) -> u256 {\nblock0(v0: u256):\n v1: u256 = call @f(v0) @0009\n ret v1\n}\nfunc \
-                       @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = call @f(v1) @0011\n \
-                       return_words 32, v2\n}\n",
+            "zvm 1\nentry @main\nfunc @f(u256) -> u256 {\nblock0(v0: u256):\n v1: u1 = iszero v0\n brif v1, block1, block2\nblock1:\n ret \
+             v0\nblock2:\n v2: u1 = iconst 1\n v3: u256 = wsub v0, v2\n v4: u256 = call @f(v3) @0009\n ret v4\n}\nfunc @main() \
+             {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n v2: u256 = call @f(v1) @0011\n return_words 32, \
+             v2\n}\n",
         );
-        let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.reason)).collect();
-        assert_eq!(exits, [(Some(0x11), Reason::Recursion)]);
+        let exits: Vec<_> = out.unprovable.values().map(|exit| (exit.pc, exit.opcode, exit.reason)).collect();
+        assert_eq!(exits, [(Some(9), Opcode::Call, Reason::Recursion)]);
     }
 
     #[test]

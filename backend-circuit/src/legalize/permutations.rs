@@ -21,7 +21,7 @@ use zvm_ir::{Block, Func, Function, Imm, Inst, InstData, Opcode, Type, Value, Wo
 
 use super::emit::Emit;
 use super::exits::instruction;
-use super::inline::{Body, share};
+use super::inline::{Body, Group, share};
 use super::places::Places;
 
 /// The bytes that a permutation absorbs.
@@ -62,7 +62,7 @@ pub(super) fn run(func: &mut Function, halt: Option<Block>, places: &Places) -> 
         }
     }
     func.map_uses(|value| renamed[value].unwrap_or(value));
-    share::run(func, &[Body { callee, blocks: vec![body] }], halt, |value| places.is_carried(value));
+    share::run(func, &[Group::Shared(Body { callee, blocks: vec![body] })], halt, |value| places.is_carried(value));
     true
 }
 

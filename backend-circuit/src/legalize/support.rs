@@ -58,7 +58,7 @@ pub enum Reason {
     Gas,
     /// Balance or code of an account, or a hash of an old block or blob.
     ChainState,
-    /// A function that can call itself.
+    /// A recursion deeper than the EVM's stack is sure to hold.
     Recursion,
     /// A function whose body, copied into its callers, exceeds [`super::MAX_INSTS`].
     CodeSize,
@@ -79,16 +79,16 @@ impl Reason {
             Self::CalldataRange | Self::CalldataLimit => "calldata words this far from the start",
             Self::Gas => "gas",
             Self::ChainState => "balances, code and hashes of the chain",
-            Self::Recursion => "recursive functions",
+            Self::Recursion => "recursion this deep",
             Self::CodeSize => "functions of this size after inlining",
         }
     }
 }
 
 impl Reason {
-    /// Whether no execution that the EVM has gas for gets there: what is out of reach for the circuit is out of reach for everyone.
+    /// Whether no execution that the EVM has gas and a stack for gets there: what is out of reach for the circuit is out of reach for everyone.
     pub const fn is_limit(self) -> bool {
-        matches!(self, Self::MemoryLimit | Self::CalldataLimit)
+        matches!(self, Self::MemoryLimit | Self::CalldataLimit | Self::Recursion)
     }
 }
 
@@ -196,7 +196,9 @@ pub const fn support(opcode: Opcode) -> Support {
         Op::Msize => Support::Unprovable(Reason::Memory),
         // One that some places pass has become a branch around it.
         Op::Bound => Support::Unprovable(Reason::MemoryLimit),
-        Op::Sload | Op::Sstore | Op::Mload | Op::Mstore | Op::Tload | Op::Tstore => Support::Access,
+        Op::Sload | Op::Sstore | Op::Mload | Op::Mstore | Op::Tload | Op::Tstore | Op::FrameLoad | Op::FrameStore => {
+            Support::Access
+        }
         Op::Log | Op::LogWords => Support::Log,
         Op::Note => Support::Note,
         Op::Returndatasize | Op::Returndatacopy => Support::Empty,
@@ -215,7 +217,7 @@ pub const fn support(opcode: Opcode) -> Support {
         | Op::Extcodesize
         | Op::Extcodehash
         | Op::Extcodecopy => Support::Unprovable(Reason::ChainState),
-        // Calls that inlining left are of recursive functions; those too large are marked where that is decided.
-        Op::Call => Support::Unprovable(Reason::Recursion),
+        // What inlining left of too large functions; where a recursion is too deep, the call names none.
+        Op::Call => Support::Unprovable(Reason::CodeSize),
     }
 }

@@ -2,12 +2,12 @@
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
-use zvm_ir::{Inst, Opcode, Value, Word as U256};
+use zvm_ir::{Imm, Inst, Opcode, Value, Word as U256};
 
 use super::{Element, Held, Lowering, Predicate};
 use crate::error::CircuitError;
 use crate::gadgets::{LIMB, Lc, Limb, Word};
-use crate::legalize::PLACE_BITS;
+use crate::legalize::{FRAME_WORDS, Legalized, PLACE_BITS};
 use crate::trace::access::{Cell, Consumed, Content, Limbs, access, key_term, value_term};
 use crate::trace::memory_index;
 
@@ -27,6 +27,8 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
             (Opcode::Mstore, &[place, value]) => (self.memory_cell(cs, place)?, Some(value)),
             (Opcode::Tload, &[slot]) => (self.transient_cell(slot)?, None),
             (Opcode::Tstore, &[slot, value]) => (self.transient_cell(slot)?, Some(value)),
+            (Opcode::FrameLoad, &[number]) => (self.frame_cell(cs, data.imm, number)?, None),
+            (Opcode::FrameStore, &[number, value]) => (self.frame_cell(cs, data.imm, number)?, Some(value)),
             _ => return Err(SynthesisError::Unsatisfiable.into()),
         };
         cell.is_narrow = self.program.legalized.limbs_found(inst) == 1;
@@ -101,6 +103,22 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
     fn transient_cell(&self, slot: Value) -> Result<Cell<F>, CircuitError> {
         let place = self.program.legalized.transient_place(slot).ok_or(SynthesisError::Unsatisfiable)?;
         Ok(Cell::memory(memory_index(&self.state.get(Element::Call), &Lc::constant(F::from(place)))))
+    }
+
+    /// The cell of word `number` of the frames from `offset` on: one of memory behind its limit.
+    fn frame_cell<CS: ConstraintSystem<F>>(
+        &mut self,
+        cs: &mut CS,
+        offset: Imm,
+        number: Value,
+    ) -> Result<Cell<F>, CircuitError> {
+        let first = Legalized::frame_place(offset).ok_or(SynthesisError::Unsatisfiable)?;
+        let (number, _) = self.word(cs, number)?;
+        if number.bound() > FRAME_WORDS.ilog2() {
+            return Err(SynthesisError::Unsatisfiable.into());
+        }
+        let place = Lc::constant(F::from(first)).plus(&number.packed().times(F::from(32)));
+        Ok(Cell::memory(memory_index(&self.state.get(Element::Call), &place)))
     }
 
     /// The cell of the word at `place`, which legalisation has made a multiple of 32 below 2^28.

@@ -8,7 +8,7 @@ use zvm_ir::{Address, Inst, Opcode, PreState, Word};
 use super::MEMORY_BITS;
 use super::access::Consumed;
 use crate::digest::BLOCK_WORDS;
-use crate::legalize::{Reason, Unprovable};
+use crate::legalize::{Legalized, Reason, Unprovable};
 use crate::place::{OFFSET_BITS, Position, Preimages};
 use crate::program::{AdviceAt, Program};
 use crate::registers::{Source, source};
@@ -140,6 +140,13 @@ impl<'a> Recorder<'a> {
                 let place = slot.and_then(|&slot| legalized.transient_place(slot)).unwrap_or_default();
                 let value = written.first().copied().or(result).unwrap_or_default();
                 let consumed = self.memory_access(Word::from(place), value);
+                self.push(inst, consumed);
+            }
+            (Opcode::FrameLoad | Opcode::FrameStore, &[number, ref written @ ..], result) => {
+                let first = Legalized::frame_place(legalized.func.insts[inst].imm).unwrap_or_default();
+                let place = number.saturating_mul(Word::from(32)).saturating_add(Word::from(first));
+                let value = written.first().copied().or(result).unwrap_or_default();
+                let consumed = self.memory_access(place, value);
                 self.push(inst, consumed);
             }
             (Opcode::Calldataload, &[place], Some(word)) => self.lookup(inst, place, word),

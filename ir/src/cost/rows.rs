@@ -93,6 +93,8 @@ impl CostModel for Rows {
             Effects::WRITES_STORAGE,
             Effects::READS_TRANSIENT,
             Effects::WRITES_TRANSIENT,
+            Effects::READS_FRAMES,
+            Effects::WRITES_FRAMES,
         ];
         if touches.into_iter().any(|effect| effects.has(effect)) {
             return ACCESS;

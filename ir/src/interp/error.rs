@@ -22,8 +22,11 @@ pub enum InterpError {
         /// Where the program was.
         pc: Option<Pc>,
     },
-    /// More functions are active than the interpreter allows.
-    #[error("the limit of {CALL_DEPTH_LIMIT} nested function calls was reached{}", at(*pc))]
+    /// More functions are active than the interpreter allows, or than the EVM's stack is sure to hold.
+    #[error(
+        "the recursion is too deep: more than {CALL_DEPTH_LIMIT} functions are active, or the EVM's stack may not hold them{}",
+        at(*pc)
+    )]
     CallDepth {
         /// Where the program was.
         pc: Option<Pc>,

@@ -2,8 +2,8 @@
 //!
 //! Does: gives each function of `shared`, whose body is in the caller already, one entry and one exit. A call becomes a jump to the
 //! entry with the arguments, a number that names the call, and every value that is live across it; the exit branches on the number,
-//! back to the block after the call, and hands these values back.
-//! Requires: bodies that are entered by nothing yet and end in `ret`; `shared` with callers before callees; no recursion.
+//! back to the block after the call, and hands these values back. Functions of a recursion are [`super::recursion`]'s.
+//! Requires: bodies that are entered by nothing yet and end in `ret`; `shared` with callers before callees.
 //! Ensures: no call of a shared function is left; SSA, with parameters where what is handed back meets what was there.
 //! Preserves: equality of `Outcome`.
 //!
@@ -23,6 +23,8 @@ use cranelift_entity::SecondaryMap;
 use zvm_ir::cfg::Cfg;
 use zvm_ir::{Block, BlockCall, Func, Function, Imm, Inst, InstData, Opcode, Pc, Type, Value, ValueDef, Word};
 
+use super::recursion::{self, Recursion};
+
 /// A function whose body is in the caller.
 #[derive(Clone, Debug)]
 pub(in crate::legalize) struct Body {
@@ -32,22 +34,41 @@ pub(in crate::legalize) struct Body {
     pub(in crate::legalize) blocks: Vec<Block>,
 }
 
+/// What is joined at once.
+#[derive(Clone, Debug)]
+pub(in crate::legalize) enum Group {
+    /// A function that does not call itself.
+    Shared(Body),
+    /// Functions that call each other, or one that calls itself.
+    Recursion(Recursion),
+}
+
+impl Group {
+    /// The functions.
+    pub(super) fn bodies(&self) -> &[Body] {
+        match self {
+            Self::Shared(body) => core::slice::from_ref(body),
+            Self::Recursion(recursion) => &recursion.bodies,
+        }
+    }
+}
+
 /// What values share a place: those of one type that are all places in storage, or all are not.
 type Class = (Type, bool);
 
 /// A call, cut out of its block. Until it is joined with the body, the block before it ends in a jump to the block after it
 /// that uses the arguments of the call, so that liveness sees a call as what it is to the caller.
 #[derive(Clone, Copy, Debug)]
-struct Site {
-    before: Block,
-    after: Block,
-    jump: Inst,
+pub(super) struct Site {
+    pub(super) before: Block,
+    pub(super) after: Block,
+    pub(super) jump: Inst,
 }
 
 /// Runs the pass. `is_place` tells the values that are places in storage, as far as they are known; the parameters of `kept` are left.
 pub(in crate::legalize) fn run(
     func: &mut Function,
-    shared: &[Body],
+    shared: &[Group],
     kept: Option<Block>,
     is_place: impl Fn(Value) -> bool,
 ) {
@@ -55,12 +76,13 @@ pub(in crate::legalize) fn run(
         return;
     }
     let mut ends: BTreeMap<Func, Vec<Block>> = BTreeMap::new();
-    for body in shared {
+    let bodies = || shared.iter().flat_map(Group::bodies);
+    for body in bodies() {
         let entry = body.blocks.first().copied().into_iter();
         ends.insert(body.callee, returns(func, &reachable(func, entry)));
     }
     remake_constants(func);
-    let mut sites: BTreeMap<Func, Vec<Site>> = shared.iter().map(|body| (body.callee, Vec::new())).collect();
+    let mut sites: BTreeMap<Func, Vec<Site>> = bodies().map(|body| (body.callee, Vec::new())).collect();
     cut_calls(func, &mut sites);
     // A returning block was cut as well if it called: its end is in the last piece.
     for blocks in ends.values_mut() {
@@ -70,14 +92,28 @@ pub(in crate::legalize) fn run(
             }
         }
     }
-    for body in shared {
-        let (Some(&entry), Some(calls)) = (body.blocks.first(), sites.remove(&body.callee)) else { continue };
-        join(func, entry, ends.get(&body.callee).map_or(&[][..], Vec::as_slice), &calls, &is_place);
+    let mut words = 0;
+    for group in shared {
+        let mut joints = |body: &Body| {
+            (ends.remove(&body.callee).unwrap_or_default(), sites.remove(&body.callee).unwrap_or_default())
+        };
+        match group {
+            Group::Shared(body) => {
+                let (ends, calls) = joints(body);
+                if let Some(&entry) = body.blocks.first() {
+                    join(func, entry, &ends, &calls, &is_place);
+                }
+            }
+            Group::Recursion(recursion) => {
+                let joints = recursion.bodies.iter().map(joints).collect();
+                words = recursion::join(func, recursion, joints, words);
+            }
+        }
         drop_redundant_params(func, kept);
     }
 }
 
-fn reachable(func: &Function, from: impl Iterator<Item = Block>) -> BTreeSet<Block> {
+pub(super) fn reachable(func: &Function, from: impl Iterator<Item = Block>) -> BTreeSet<Block> {
     let mut seen: BTreeSet<Block> = BTreeSet::new();
     let mut work: Vec<Block> = from.collect();
     while let Some(block) = work.pop() {
@@ -200,8 +236,9 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site], is_pl
         .flat_map(|(&class, &count)| std::iter::repeat_n(class, count))
         .map(|class| (class, func.append_param(entry, class.0)))
         .collect();
+    let classes: Vec<Class> = places.iter().map(|(class, _)| *class).collect();
     let placed: Vec<Vec<(Value, usize)>> =
-        across.iter().map(|values| place(values, &places, |value| class(func, value))).collect();
+        across.iter().map(|values| place(values, &classes, |value| class(func, value))).collect();
 
     // The exit, and the way back from it.
     let exit = func.create_block();
@@ -269,11 +306,11 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site], is_pl
 }
 
 /// The place of each value among those of its class.
-fn place(values: &[Value], places: &[(Class, Value)], class: impl Fn(Value) -> Class) -> Vec<(Value, usize)> {
+pub(super) fn place<C: PartialEq>(values: &[Value], places: &[C], class: impl Fn(Value) -> C) -> Vec<(Value, usize)> {
     let mut taken = vec![false; places.len()];
     let mut placed = Vec::with_capacity(values.len());
     for &value in values {
-        let free = (0..places.len()).find(|&at| !taken[at] && places[at].0 == class(value));
+        let free = (0..places.len()).find(|&at| !taken[at] && places[at] == class(value));
         if let Some(at) = free {
             taken[at] = true;
             placed.push((value, at));
@@ -283,7 +320,7 @@ fn place(values: &[Value], places: &[(Class, Value)], class: impl Fn(Value) -> C
 }
 
 /// Where each value is defined.
-fn homes(func: &Function) -> SecondaryMap<Value, Option<Block>> {
+pub(super) fn homes(func: &Function) -> SecondaryMap<Value, Option<Block>> {
     let mut homes = SecondaryMap::new();
     for &block in &func.layout {
         func.blocks[block].params.iter().for_each(|&value| homes[value] = Some(block));
@@ -295,7 +332,7 @@ fn homes(func: &Function) -> SecondaryMap<Value, Option<Block>> {
 }
 
 /// The values that are live at the beginning of each block and defined in another.
-fn live_in(
+pub(super) fn live_in(
     func: &Function,
     preds: &BTreeMap<Block, Vec<Block>>,
     homes: &SecondaryMap<Value, Option<Block>>,
@@ -314,7 +351,7 @@ fn live_in(
     live
 }
 
-fn preds(func: &Function) -> BTreeMap<Block, Vec<Block>> {
+pub(super) fn preds(func: &Function) -> BTreeMap<Block, Vec<Block>> {
     let mut preds: BTreeMap<Block, Vec<Block>> = BTreeMap::new();
     for &block in &func.layout {
         func.targets(block).iter().for_each(|target| preds.entry(target.block).or_default().push(block));
@@ -324,7 +361,7 @@ fn preds(func: &Function) -> BTreeMap<Block, Vec<Block>> {
 
 /// Gives each use of a value with several definitions the one that reaches it. `preds` and `live` are those of the caller, to which a
 /// call goes on in the block after it.
-fn rename(
+pub(super) fn rename(
     func: &mut Function,
     preds: &BTreeMap<Block, Vec<Block>>,
     live: &BTreeMap<Block, BTreeSet<Value>>,
