@@ -1,15 +1,16 @@
 //! Rows per executed EVM instruction, for programs with irregular control flow.
 //!
 //! Each program is called with arguments typed by its interface, always the same; calls that return and whose execution can be
-//! proved count. The calls of a program are taken as one batch: the planner chooses one plan for all of them, and the simulator runs
-//! the batch through it, idle slots included. Nova's own rows are not counted. Every twentieth call is also checked row by row
-//! (executor E3). The exit code is 1 if the geometric mean exceeds 60 rows per instruction.
+//! proved count. The calls of a program are one batch, which is folded under the plan that the planner chooses for it, and verified. What
+//! counts are the rows of the steps that were folded, idle slots included, Nova's own apart; and how many of them the simulator said
+//! there would be. The exit code is 1 if the geometric mean exceeds 60 rows per instruction.
 //!
 //! The column *naive* is what a circuit with one EVM instruction per slot would need at least, by the same rows: each slot has every
 //! arithmetic instruction once at full width, and neither fetches, decodes nor keeps a stack.
 //!
 //! ```text
 //! cargo bench --bench rows                       the table of docs/proving.md
+//! cargo bench --bench rows -- --count            nothing is folded: rows are the simulator's
 //! cargo bench --bench rows -- --only datetime    programs whose name has a part
 //! cargo bench --bench rows -- --calls 50         fewer calls of each program
 //! ```
@@ -21,15 +22,19 @@ mod calls;
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use calls::Generator;
 use clap::Parser;
+use zvm::artifact::{self, Expected, Kind};
 use zvm::evm::Evm;
-use zvm::{Call, Input, Program, Source, State};
-use zvm_backend_circuit::execute::{Call as CircuitCall, Trace};
+use zvm::{Call, Input, Program, Source, Start, State};
+use zvm_backend_circuit::execute::Call as CircuitCall;
+use zvm_backend_circuit::nova::Fr;
 use zvm_backend_circuit::planner::{self, Limits};
 use zvm_backend_circuit::reference::by_width;
+use zvm_backend_circuit::usage;
 use zvm_ir::{Env, Halt, Word};
 
 /// Arguments of the benchmark.
@@ -38,9 +43,12 @@ struct Arguments {
     /// Only programs whose name has this part.
     #[arg(long)]
     only: Option<String>,
-    /// How many calls of each program to count.
+    /// How many calls of each program make its batch.
     #[arg(long, default_value_t = 200)]
     calls: usize,
+    /// Count the rows of the plan and fold nothing.
+    #[arg(long)]
+    count: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,13 +84,21 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
 /// The most rows per executed EVM instruction, in the geometric mean.
 const BAR: f64 = 60.0;
 
+/// What a program's batch takes.
+#[derive(Default)]
 struct Row {
     calls: usize,
     tried: usize,
     instructions: u64,
-    rows: u64,
-    rows_run: u64,
     steps: u64,
+    /// The rows of all steps.
+    rows: u64,
+    /// Those of slots that run.
+    rows_run: u64,
+    /// What the simulator says of the rows of slots.
+    predicted: u64,
+    /// Of folding and of verification; zero where nothing was folded.
+    cpu_seconds: [f64; 2],
 }
 
 fn main() -> ExitCode {
@@ -102,28 +118,33 @@ fn main() -> ExitCode {
         }
     };
     println!(
-        "| program | calls | EVM instructions | steps | rows | idle | rows per instruction | naive, times as many |"
+        "| program | calls | EVM instructions | steps | rows | of the simulator | idle | CPU seconds, verified in | rows per instruction | \
+         naive, times as many |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let (mut logarithms, mut count) = (0.0, 0);
     for &(what, file, functions) in PROGRAMS {
         let name = format!("{what} ({})", file.rsplit('/').next().unwrap_or(file).trim_end_matches(".json"));
         if arguments.only.as_ref().is_some_and(|part| !name.contains(part.as_str())) {
             continue;
         }
-        match measure(&folder.join(file).display().to_string(), functions, arguments.calls) {
-            Ok(Row { calls: 0, tried, .. }) => println!("| {name} | none of {tried} can be proved | | | | | | |"),
-            Ok(Row { calls, tried, instructions, rows, rows_run, steps }) => {
-                let rate = rows as f64 / instructions.max(1) as f64;
+        match measure(&folder.join(file).display().to_string(), functions, &arguments) {
+            Ok(Row { calls: 0, tried, .. }) => println!("| {name} | none of {tried} can be proved | | | | | | | | |"),
+            Ok(row) => {
+                let rate = row.rows as f64 / row.instructions.max(1) as f64;
+                let share = |part: u64| part as f64 / row.rows.max(1) as f64;
+                let Row { calls, tried, instructions, steps, rows, cpu_seconds: [fold, verify], .. } = row;
                 println!(
-                    "| {name} | {calls} of {tried} | {instructions} | {steps} | {rows} | {:.1} % | {rate:.1} | {:.0} |",
-                    100.0 * (rows - rows_run) as f64 / rows.max(1) as f64,
+                    "| {name} | {calls} of {tried} | {instructions} | {steps} | {rows} | {:.3} | {:.1} % | {fold:.0}, {verify:.1} | {rate:.1} | \
+                     {:.0} |",
+                    share(row.predicted),
+                    100.0 * (1.0 - share(row.rows_run)),
                     naive as f64 / rate
                 );
                 logarithms += rate.ln();
                 count += 1;
             }
-            Err(error) => println!("| {name} | {error} | | | | | | |"),
+            Err(error) => println!("| {name} | {error} | | | | | | | | |"),
         }
     }
     if count == 0 {
@@ -163,47 +184,64 @@ fn next_call(
     Some(generator.call(function))
 }
 
-fn measure(path: &str, functions: &[&str], wanted: usize) -> Result<Row, zvm::Error> {
+fn measure(path: &str, functions: &[&str], arguments: &Arguments) -> Result<Row, zvm::Error> {
     let input = Input::read(path, None)?;
     let record: serde_json::Value =
         serde_json::from_slice(&std::fs::read(path).unwrap_or_default()).unwrap_or_default();
     let program = Program::load(&input)?;
     let circuit = program.circuit()?;
-    let evm = Evm::new(program.code().ok_or(zvm::Error::NoBytecode)?);
+    let code = program.code().ok_or(zvm::Error::NoBytecode)?;
+    let evm = Evm::new(code);
     let mut generator = Generator::new(7);
     let state = State::default();
-    let mut traces: Vec<Trace> = Vec::new();
-    let (mut instructions, mut tried) = (0, 0);
-    while traces.len() < wanted && tried < 20 * wanted {
-        let Some(mut call) = next_call(&record, &input, functions, &mut generator, tried) else { break };
-        tried += 1;
+    let mut calls: Vec<Call> = Vec::new();
+    let mut outcomes = Vec::new();
+    let mut row = Row::default();
+    while calls.len() < arguments.calls && row.tried < 20 * arguments.calls {
+        let Some(mut call) = next_call(&record, &input, functions, &mut generator, row.tried) else { break };
+        row.tried += 1;
         call.env.callvalue = Word::ZERO;
         let env = call.env_in(&state);
         let (execution, trace) = evm.inspect(&call.calldata, &env, &state)?;
         if execution.outcome.halt != Halt::Return {
             continue;
         }
-        let circuit_call = CircuitCall { calldata: call.calldata.clone(), env };
-        let Ok(run) = circuit.execute(&circuit_call) else { continue };
-        assert_eq!(*run.outcome(), execution.outcome, "{path}: the executors disagree");
-        if traces.len().is_multiple_of(20) {
-            let (outcome, _) = circuit.check(&circuit_call)?;
-            assert_eq!(outcome, execution.outcome, "{path}: the circuit disagrees");
+        if circuit.execute(&CircuitCall { calldata: call.calldata.clone(), env }).is_err() {
+            continue;
         }
-        instructions += trace.instructions;
-        traces.push(run.trace);
+        row.instructions += trace.instructions;
+        calls.push(call);
+        outcomes.push(execution.outcome);
     }
-    if traces.is_empty() {
-        return Ok(Row { calls: 0, tried, instructions, rows: 0, rows_run: 0, steps: 0 });
+    row.calls = calls.len();
+    if calls.is_empty() {
+        return Ok(row);
     }
-    let (_, estimate) = planner::plan(&circuit, &traces, Limits::default())?;
-    let simulation = estimate.simulation;
-    Ok(Row {
-        calls: traces.len(),
-        tried,
-        instructions,
-        rows: simulation.rows,
-        rows_run: simulation.rows_run,
-        steps: simulation.steps,
-    })
+    if arguments.count {
+        let prepared = Start::State(&state).prepare::<Fr>(&circuit, code, &calls)?;
+        assert_eq!(prepared.execution.outcomes, outcomes, "{path}: the executors disagree");
+        let (_, estimate) = planner::schedule(&circuit, &prepared.trace, Limits::default())?;
+        let simulation = estimate.simulation;
+        (row.steps, row.rows, row.rows_run) = (simulation.steps, simulation.rows, simulation.rows_run);
+        row.predicted = row.rows;
+        return Ok(row);
+    }
+    let mut progress = |_| ControlFlow::Continue(());
+    let options = artifact::Options {
+        kind: Kind::Recursive,
+        cache: None,
+        limits: Limits::default(),
+        keep: None,
+        progress: &mut progress,
+    };
+    let proved = artifact::prove(&program, &calls, &state, options)?;
+    assert_eq!(proved.file.outcomes, outcomes, "{path}: the executors disagree");
+    let facts = &proved.facts;
+    (row.steps, row.rows, row.rows_run) = (facts.steps, facts.rows_total, facts.rows_run);
+    row.predicted = facts.rows_predicted;
+    let begun = usage::cpu_seconds().unwrap_or_default();
+    let expected = Expected { calls: Some(proved.file.calls.clone()), ..Expected::default() };
+    artifact::verify(path, &proved.file.encode(), &program, &expected, None)?;
+    row.cpu_seconds = [facts.cpu_seconds, usage::cpu_seconds().unwrap_or_default() - begun];
+    Ok(row)
 }

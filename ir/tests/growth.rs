@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 
-use zvm_ir::passes::{BESIDE, Goal, PIPELINE, Pass, all, apply};
+use zvm_ir::passes::{BESIDE, Goal, PIPELINE, Pass, all, apply, find};
 use zvm_ir::work::looks;
 use zvm_ir::{Module, parse, verify};
 
@@ -219,4 +219,39 @@ fn a_square_would_be_seen() {
     };
     let (one, two) = (square(&program(check, 150)), square(&program(check, 300)));
     assert!(two > 2 * one + 2 * one * SLACK / 100 + FREE, "{one} {two}");
+}
+
+/// Blocks in a row, each of which may go back to the one before: loops in loops, as deep as the row is long, around which a value goes that never
+/// changes, and one that does.
+#[test]
+fn values_that_go_around_nested_loops_are_found_at_once() {
+    let looked = |count: usize| {
+        let mut text = "zvm 1\nentry @main\nfunc @main() {\nblock0:\n v0: u1 = iconst 0\n v1: u256 = calldataload v0\n jump block1(v1, v1)\n".to_owned();
+        for at in 1..=count {
+            let (same, next, last) = (10 * at, 10 * at + 2, (at == count).then(|| format!("block{}", count + 1)));
+            let up = last.unwrap_or_else(|| format!("block{}(v{same}, v{next})", at + 1));
+            let down = at.saturating_sub(1).max(1);
+            let _ = writeln!(
+                text,
+                "block{at}(v{same}: u256, v{}: u256):\n v{next}: u256 = wadd v{}, v1\n v{}: u1 = trunc v{next}\n brif v{}, {up}, \
+                 block{down}(v{same}, v{next})",
+                same + 1,
+                same + 1,
+                same + 3,
+                same + 3,
+            );
+        }
+        let _ = writeln!(text, "block{}:\n return_words 32, v{}\n}}", count + 1, 10 * count);
+        let mut module = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        verify(&module).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"));
+        let before = looks().expect("tests count");
+        apply(find("redundant-params").expect("a pass"), &mut module, Goal::Evm);
+        let func = module.funcs.values().next().expect("a function");
+        let params: usize = func.layout.iter().map(|&block| func.blocks[block].params.len()).sum();
+        // The last block is entered from one other only.
+        assert_eq!(params, count - 1, "only what changes is left");
+        looks().expect("tests count") - before
+    };
+    let (one, two) = (looked(100), looked(200));
+    assert!(two <= 2 * one + 2 * one * SLACK / 100, "{one} {two}");
 }

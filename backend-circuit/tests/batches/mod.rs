@@ -160,6 +160,37 @@ block0:
 }
 ";
 
+/// Fibonacci numbers by recursion: what the first of two calls returns is kept while the second runs, and so is where to go on.
+pub(crate) const RECURSION: &str = "zvm 1
+entry @main
+func @main() {
+block0:
+    v0: u3 = iconst 4
+    v1: u256 = calldataload v0
+    v2: u64 = trunc v1
+    v3: u64 = call @fib(v2)
+    v4: u256 = zext v3
+    v5: u256 = wadd v4, v1
+    return_words 32, v5
+}
+func @fib(u64) -> u64 {
+block0(v0: u64):
+    v1: u2 = iconst 2
+    v2: u1 = ult v0, v1
+    brif v2, block1, block2
+block1:
+    ret v0
+block2:
+    v3: u1 = iconst 1
+    v4: u64 = sub v0, v3
+    v5: u64 = call @fib(v4)
+    v6: u64 = sub v0, v1
+    v7: u64 = call @fib(v6)
+    v8: u65 = add v5, v7
+    v9: u64 = narrow v8
+    ret v9
+}
+";
 /// Accesses of each call of [`TRANSIENT`].
 pub(crate) const TRANSIENT_ACCESSES: usize = 5;
 
@@ -288,6 +319,10 @@ pub(crate) fn narrow() -> Batch {
 }
 
 /// Two calls that each find the place zero.
+pub(crate) fn recursion() -> Batch {
+    (program(RECURSION), vec![call(1, &[3]), call(2, &[2])], Slots(BTreeMap::new()))
+}
+
 pub(crate) fn transient() -> Batch {
     (program(TRANSIENT), vec![call(1, &[200]), call(2, &[30])], Slots(BTreeMap::new()))
 }

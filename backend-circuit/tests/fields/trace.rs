@@ -16,7 +16,8 @@ use zvm_ir::{Halt, Word};
 
 use super::Fr;
 use crate::batches::{
-    Batch, NARROW_ACCESSES, Slots, TRANSIENT_ACCESSES, cells, counter, lengths, memory, narrow, token, transient,
+    Batch, NARROW_ACCESSES, Slots, TRANSIENT_ACCESSES, cells, counter, lengths, memory, narrow, recursion, token,
+    transient,
 };
 
 /// What gives a lie away.
@@ -76,7 +77,7 @@ fn undone(record: &mut Record) -> &mut zvm_backend_circuit::trace::record::Undo 
 
 #[test]
 fn the_truth_is_proved() {
-    for (program, calls, pre) in [counter(), token(), cells(), memory(), lengths()] {
+    for (program, calls, pre) in [counter(), token(), cells(), memory(), lengths(), recursion()] {
         let execution = program.execute_all(&calls, &pre).unwrap();
         assert_eq!(prove(&program, execution, &pre), Found::Nothing);
     }
@@ -277,6 +278,41 @@ fn transient_storage_is_what_was_stored() {
     let second = TRANSIENT_ACCESSES;
     assert_eq!(*accessed(&mut stored(&batch), second), Consumed { value: Word::ZERO, time: 0 });
     assert_eq!(lie(&batch, |execution| accessed(&mut execution.record, second).value = Word::from(200)), sum);
+}
+
+/// What an activation of a recursion goes on with is what it kept, and not what another one kept in that place, before or in another call.
+#[test]
+fn frames_hold_what_was_kept() {
+    let batch = recursion();
+    let execution = batch.0.execute_all(&batch.1, &batch.2).unwrap();
+    let results: Vec<u8> = execution.outcomes.iter().map(|outcome| outcome.data[31]).collect();
+    assert_eq!(results, [2 + 3, 1 + 2]);
+    let consumed: Vec<Consumed> = execution
+        .record
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Access(_, consumed, _) => Some(*consumed),
+            Item::Undo(..) | Item::Lookup(..) => None,
+        })
+        .collect();
+    let (mut overwritten, mut first) = (0, 0);
+    for (at, &before) in consumed.iter().enumerate() {
+        let found = lie(&batch, |execution| accessed(&mut execution.record, at).value += Word::from(1));
+        assert_ne!(found, Found::Nothing, "access {at}");
+        // What the access before this one found, a label or a value; no smaller ones, of which nothing can be
+        // subtracted.
+        for other in
+            consumed[..at].iter().rev().take(1).filter(|&&other| other != before && other.value >= before.value)
+        {
+            let found = lie(&batch, |execution| *accessed(&mut execution.record, at) = *other);
+            assert_ne!(found, Found::Nothing, "access {at} finds {other:?}");
+        }
+        overwritten += usize::from(before.time > 0);
+        first += usize::from(before.time == 0);
+    }
+    // The second call begins with zeros where the first has left something.
+    assert!(overwritten > 8 && first > 5, "{overwritten} {first}");
 }
 
 /// Cells of values below 2^128 hold what was stored, as others do.
