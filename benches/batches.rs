@@ -8,6 +8,9 @@
 //!
 //! Accesses to memory are those of two sorts: Solady's, called with words in its calldata, and one that makes its words itself.
 //!
+//! Beside them stands what the same transfers cost an interpreter in a RISC-V machine: the instructions that the EVM executes, each
+//! with the cycles that were published for it ([`RISC_V_CYCLES`]). Those without a figure count nothing, nor do the state tree and all around the call.
+//!
 //! ```text
 //! cargo bench --bench batches                      the tables of docs/proving.md that need no folding
 //! cargo bench --bench batches -- --fold 100        and a batch of so many transfers, folded and verified
@@ -74,6 +77,38 @@ const TRANSFER_BAR: f64 = 3_500.0;
 const SLOT_BAR: f64 = 12_000.0;
 const WORD_BAR: f64 = 110.0;
 const NARROW_BAR: f64 = 80.0;
+
+/// Cycles of a RISC-V machine for an EVM instruction in ZKsync OS, as its pull requests 635, 672, 679 and 686 say (github.com/matter-labs/zksync-os):
+/// medians over blocks of the main network; for ADD, LT, ISZERO and AND what it charges, the most that was seen rounded up to tens.
+/// First and last opcode of a row, cycles.
+const RISC_V_CYCLES: &[(u8, u8, u64)] = &[
+    (0x01, 0x01, 60),    // ADD
+    (0x04, 0x04, 246),   // DIV
+    (0x10, 0x10, 100),   // LT
+    (0x15, 0x15, 70),    // ISZERO
+    (0x16, 0x16, 90),    // AND
+    (0x20, 0x20, 4_725), // KECCAK256
+    (0x35, 0x35, 239),   // CALLDATALOAD
+    (0x50, 0x50, 46),    // POP
+    (0x51, 0x51, 178),   // MLOAD
+    (0x52, 0x52, 202),   // MSTORE
+    (0x54, 0x54, 1_257), // SLOAD
+    (0x55, 0x55, 2_825), // SSTORE
+    (0x56, 0x56, 76),    // JUMP
+    (0x57, 0x57, 108),   // JUMPI
+    (0x5b, 0x5b, 42),    // JUMPDEST
+    (0x60, 0x60, 66),    // PUSH1
+    (0x61, 0x61, 72),    // PUSH2
+    (0x63, 0x63, 145),   // PUSH4
+    (0x73, 0x73, 218),   // PUSH20
+    (0x7f, 0x7f, 295),   // PUSH32
+    (0x80, 0x83, 57),    // DUP1 to DUP4
+    (0x90, 0x92, 64),    // SWAP1 to SWAP3
+    (0xa3, 0xa3, 1_049), // LOG3
+];
+
+/// RISC-V cycles that RISC Zero 3.0 proves in a second on a core of a machine such as these figures are from.
+const CYCLES_PER_SECOND: f64 = 840.0;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -228,6 +263,39 @@ impl Token {
             calls.len(),
             simulation.rows,
             simulation.rows as f64 / calls.len().max(1) as f64
+        );
+        self.interpreted(&calls)
+    }
+
+    /// What the calls cost an interpreter in a RISC-V machine.
+    fn interpreted(&self, calls: &[Call]) -> Result<(), Error> {
+        let code = self.program.code().unwrap_or_default();
+        let (evm, mut state) = (Evm::new(code), Start::File(&self.state.path().join("state")).whole()?.into_owned());
+        let (mut instructions, mut known, mut cycles) = (0, 0, 0);
+        for call in calls {
+            let (execution, trace) = evm.inspect(&call.calldata, &call.env_in(&state), &state)?;
+            state.apply(&execution.changes);
+            instructions += trace.instructions;
+            for (pc, count) in trace.counts {
+                let opcode = code.get(pc as usize).copied().unwrap_or_default();
+                let row = RISC_V_CYCLES.iter().find(|&&(first, last, _)| (first..=last).contains(&opcode));
+                if let Some(&(.., each)) = row {
+                    known += count;
+                    cycles += count * each;
+                }
+            }
+        }
+        let each = |total: u64| total as f64 / calls.len().max(1) as f64;
+        println!(
+            "| transfer: EVM instructions, with published RISC-V cycles, those cycles | {} | {:.0} | {:.0} | {:.0} | |",
+            calls.len(),
+            each(instructions),
+            each(known),
+            each(cycles)
+        );
+        println!(
+            "| proved by RISC Zero 3.0 at {CYCLES_PER_SECOND} cycles per second and core: {:.0} seconds | | | | | |",
+            each(cycles) / CYCLES_PER_SECOND
         );
         Ok(())
     }

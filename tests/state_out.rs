@@ -109,6 +109,40 @@ fn states_are_carried_from_proof_to_proof() {
 }
 
 /// What `export` makes of the document.
+/// Short proofs carry a state file over their own field, from one proof to the next with the same keys.
+#[test]
+fn short_proofs_carry_a_state_too() {
+    let folder = Folder::new();
+    let (document_before, _) = folder.state();
+    let (before, first, second) = (folder.path("bls.zvms"), folder.path("first.zvms"), folder.path("second.zvms"));
+    let (keys, proof) = (folder.path("keys.zvmk"), folder.path("proof.zvmp"));
+    done(&["state", "import", &document_before, "-o", &before, "--field", "bls12-381"]);
+    let call = calldata(1, 9);
+    let setup = ["setup", PROGRAM, "--address", ACCOUNT, "--calldata", &call, "--state", &before, "-o", &keys];
+    done(&setup);
+    let prove = |call: &str, from: &str, to: &str| {
+        let short = ["prove", PROGRAM, "--address", ACCOUNT, "--system", "groth16", "--keys", &keys, "-o", &proof];
+        done(&[&short[..], &["--calldata", call, "--state", from, "--state-out", to]].concat())["statement"].clone()
+    };
+    let one = prove(&call, &before, &first);
+    assert_eq!((&one["pre_root"], &one["post_root"]), (&root(&before), &root(&first)));
+    let two = prove(&calldata(1, 10), &first, &second);
+    assert_eq!((&two["pre_root"], &two["post_root"]), (&one["post_root"], &root(&second)));
+    assert_ne!(two["pre_root"], two["post_root"]);
+    let verify = ["verify", &proof, "--program", PROGRAM, "--keys", &keys, "--post-root"];
+    let root_of = |statement: &Value| statement["post_root"].as_str().expect("a root").to_owned();
+    done(&[&verify[..], &[&root_of(&two)]].concat());
+    let (code, ..) = refused(&[&verify[..], &[&root_of(&one)]].concat());
+    assert_eq!(code, 1);
+    let by_revm = folder.path("revm.json");
+    let run = |call: &str, from: &str| {
+        done(&["run", PROGRAM, "--address", ACCOUNT, "--calldata", call, "--state", from, "--state-out", &by_revm])
+    };
+    run(&call, &document_before);
+    run(&calldata(1, 10), &by_revm.clone());
+    assert_eq!(done(&["state", "export", &second]), document(&by_revm));
+}
+
 fn document_export(path: &str) -> Value {
     let folder = Folder::new();
     let file = folder.path("file");
