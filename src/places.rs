@@ -122,6 +122,22 @@ impl Places {
         Self { hashed: hashed.clone(), of_program: true, ..Self::default() }
     }
 
+    /// What proofs of a program that touched slots have made of them, with what constants of its code hash to for other slots: as a state file has
+    /// them of which nothing else is said.
+    pub(crate) fn of_state<'a>(
+        program: &CircuitProgram,
+        code: &[u8],
+        touched: &Preimages,
+        slots: impl IntoIterator<Item = &'a Word>,
+    ) -> Preimages {
+        let mut places = Self::default();
+        places.add_code(code);
+        places.add_program(program);
+        places.hashed.extend(touched);
+        places.try_constants(slots);
+        places.hashed
+    }
+
     /// Tries what the constants of the code and small numbers hash to, for slots whose place is not known.
     pub fn try_constants<'a>(&mut self, slots: impl IntoIterator<Item = &'a Word>) {
         let known = |slot: &Word| self.hashed.has_key(slot) || self.given.contains_key(slot) || stands_alone(slot);

@@ -72,9 +72,14 @@ impl<'a> Start<'a> {
         match self {
             Self::State(state) => {
                 let world = World { state, env: &env, code };
-                let execution = Arc::new(circuit.execute_all(&circuit_calls(calls, state), &world)?);
+                let mut execution = circuit.execute_all(&circuit_calls(calls, state), &world)?;
                 let account = state.accounts.get(&execution.record.account);
                 let slots = account.into_iter().flat_map(|account| &account.storage);
+                // The tree holds slots as well that no call touches.
+                let touched = &execution.record.preimages;
+                execution.record.preimages =
+                    Places::of_state(circuit, code, touched, slots.clone().map(|(slot, _)| slot));
+                let execution = Arc::new(execution);
                 Ok(Prepared::from_slots(circuit, &execution, slots.map(|(&slot, &value)| (slot, value)))?)
             }
             Self::File(path) => {

@@ -109,6 +109,33 @@ fn states_are_carried_from_proof_to_proof() {
 }
 
 /// What `export` makes of the document.
+/// A state in JSON may have slots that no call touches, where constants of the code say what is hashed for them: the root is that of the state file
+/// that is made of it. What nothing is known of is refused, and named.
+#[test]
+fn slots_that_no_call_touches_may_be_there() {
+    let folder = Folder::new();
+    let (document_before, _) = folder.state();
+    let (json, file) = (folder.path("more.json"), folder.path("more.zvms"));
+    // The first item of an array in slot 5, which the code names.
+    let item = zvm_ir::eval::keccak256(&zvm_ir::Word::from(5).to_be_bytes::<32>());
+    let with = |slot: String| {
+        let mut state = document(&document_before);
+        state[ACCOUNT]["storage"][slot] = json!("0x2a");
+        fs::write(&json, state.to_string()).expect("writable");
+    };
+    with(format!("{item:#066x}"));
+    done(&["state", "import", &json, "-o", &file]);
+    let (cache, proof) = (cache(), folder.path("proof.zvmp"));
+    let call = calldata(1, 9);
+    let files = ["-o", &proof, "--cache", &cache, "--state", &json];
+    let statement = done(&prove(&call, &files))["statement"].clone();
+    assert_eq!(statement["pre_root"], root(&file));
+    let unknown = format!("{:#066x}", item ^ zvm_ir::Word::MAX);
+    with(unknown.clone());
+    let (code, _, said) = refused(&prove(&call, &files));
+    assert!(code != 0 && said.contains(&unknown), "{code} {said}");
+}
+
 /// Short proofs carry a state file over their own field, from one proof to the next with the same keys.
 #[test]
 fn short_proofs_carry_a_state_too() {
@@ -203,8 +230,10 @@ fn a_state_that_is_not_proved_is_not_written() {
         found
     };
     // The program knows the slots as other places than the file, which was not told of the program.
+    let key_first_slot =
+        format!("{:#066x}", zvm_ir::eval::keccak256(&hex::decode(format!("{:064x}{:064x}", 5, 1)).expect("hex")));
     let key_first = json!({ACCOUNT: {"storage": {
-        format!("{:#066x}", zvm_ir::eval::keccak256(&hex::decode(format!("{:064x}{:064x}", 5, 1)).expect("hex"))): "0x1"}}});
+        key_first_slot.clone(): "0x1"}}});
     let key_first = folder.write("other.json", key_first.to_string());
     let places = folder.write("places.json", r#"["keccak(5, 1)"]"#);
     let other = folder.path("other.zvms");
@@ -234,7 +263,8 @@ fn a_state_that_is_not_proved_is_not_written() {
     let unwritten = ["run", PROGRAM, "--calldata", &call, "--state", &before, "--state-out", &nowhere];
     assert_eq!(refused(&unwritten).1, "ZV0701");
     // JSON with a slot that the calls do not compute: a state file keeps its place.
-    let calls = folder.write("calls.json", json!([{"calldata": calldata(4, 9), "address": ACCOUNT}]).to_string());
+    let calls = folder
+        .write("calls.json", json!([{"calldata": calldata(0x1234_5678_9abc, 9), "address": ACCOUNT}]).to_string());
     let more = folder.path("more.json");
     done(&["run", PROGRAM, "--calls", &calls, "--state", &before, "--state-out", &folder.path("more.zvms")]);
     done(&["state", "export", &folder.path("more.zvms"), "-o", &more]);

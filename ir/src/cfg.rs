@@ -1,5 +1,7 @@
 //! The control-flow graph of a function: predecessors, orders, dominators, loops. The only file that sees petgraph.
 
+use std::sync::OnceLock;
+
 use cranelift_entity::{EntityRef, SecondaryMap};
 use petgraph::algo::dominators::{self, Dominators};
 use petgraph::algo::tarjan_scc;
@@ -33,14 +35,21 @@ pub struct Cfg {
     children: SecondaryMap<Block, Vec<Block>>,
     /// Entry and exit times of a walk of the dominator tree: `a` dominates `b` iff `a`'s interval contains `b`'s.
     interval: SecondaryMap<Block, (u32, u32)>,
+    /// Found when somebody asks: most do not, and lists of blocks of deep nests are long.
+    cycles: OnceLock<Cycles>,
+}
+
+/// The loops of a graph, and its other cycles.
+#[derive(Clone, Debug, Default)]
+struct Cycles {
     loops: Vec<Loop>,
     innermost: SecondaryMap<Block, Option<usize>>,
     irreducible: Vec<Vec<Block>>,
 }
 
 impl Cfg {
-    /// Computes everything for the blocks that can be reached from the entry. Linear in the size of the function, up to
-    /// the depth of its loops.
+    /// Computes everything for the blocks that can be reached from the entry, in time linear in the size of the function; loops
+    /// when they are asked for, in time linear up to the depth of their nests.
     pub fn new(func: &Function) -> Self {
         let mut cfg = Self {
             preds: SecondaryMap::new(),
@@ -50,9 +59,7 @@ impl Cfg {
             idom: SecondaryMap::new(),
             children: SecondaryMap::new(),
             interval: SecondaryMap::new(),
-            loops: Vec::new(),
-            innermost: SecondaryMap::new(),
-            irreducible: Vec::new(),
+            cycles: OnceLock::new(),
         };
         let Some(entry) = func.entry() else { return cfg };
         cfg.order = reverse_postorder(func, entry);
@@ -72,7 +79,6 @@ impl Cfg {
         }
         let doms = dominators::simple_fast(&graph, nodes[0]);
         cfg.record_dominators(&graph, &nodes, &doms);
-        cfg.find_loops(&graph);
         cfg
     }
 
@@ -98,53 +104,6 @@ impl Cfg {
                 self.interval[block].1 = time;
                 time += 1;
             }
-        }
-    }
-
-    fn find_loops(&mut self, graph: &DiGraph<Block, ()>) {
-        // Headers in reverse post-order: an outer loop is found before the loops in it.
-        let mut latches_of: SecondaryMap<Block, Vec<Block>> = SecondaryMap::new();
-        let mut headers = Vec::new();
-        for &block in &self.order {
-            for &succ in &self.succs[block] {
-                if self.dominates(succ, block) && !latches_of[succ].contains(&block) {
-                    latches_of[succ].push(block);
-                }
-            }
-        }
-        for &block in &self.order {
-            if !latches_of[block].is_empty() {
-                headers.push(block);
-            }
-        }
-        for header in headers {
-            let mut member: SecondaryMap<Block, bool> = SecondaryMap::new();
-            member[header] = true;
-            let mut blocks = vec![header];
-            let mut work = latches_of[header].clone();
-            while let Some(block) = work.pop() {
-                if !member[block] {
-                    member[block] = true;
-                    blocks.push(block);
-                    work.extend_from_slice(&self.preds[block]);
-                }
-            }
-            look(blocks.len());
-            blocks.sort_by_key(|&block| self.position[block]);
-            let parent = self.innermost[header];
-            for &block in &blocks {
-                self.innermost[block] = Some(self.loops.len());
-            }
-            self.loops.push(Loop { header, blocks, latches: latches_of[header].clone(), parent });
-        }
-        // A retreating edge whose target does not dominate its source closes a cycle with several entries.
-        let irregular = self.order.iter().any(|&block| {
-            self.succs[block]
-                .iter()
-                .any(|&succ| self.position[succ] <= self.position[block] && !self.dominates(succ, block))
-        });
-        if irregular {
-            self.irreducible = irreducible_cycles(graph, self);
         }
     }
 
@@ -196,19 +155,71 @@ impl Cfg {
             && self.interval[b].1 <= self.interval[a].1
     }
 
+    fn cycles(&self) -> &Cycles {
+        self.cycles.get_or_init(|| Cycles::find(self))
+    }
+
     /// The natural loops, each after the loops around it.
     pub fn loops(&self) -> &[Loop] {
-        &self.loops
+        &self.cycles().loops
     }
 
     /// The index of the innermost natural loop that contains `block`.
     pub fn innermost_loop(&self, block: Block) -> Option<usize> {
-        self.innermost[block]
+        self.cycles().innermost[block]
     }
 
     /// Cycles that can be entered at more than one block (no natural loops), each in reverse post-order.
     pub fn irreducible(&self) -> &[Vec<Block>] {
-        &self.irreducible
+        &self.cycles().irreducible
+    }
+}
+
+impl Cycles {
+    fn find(cfg: &Cfg) -> Self {
+        let mut found = Self::default();
+        // Headers in reverse post-order: an outer loop is found before the loops in it.
+        let mut latches_of: SecondaryMap<Block, Vec<Block>> = SecondaryMap::new();
+        let mut is_irregular = false;
+        for &block in &cfg.order {
+            for &succ in &cfg.succs[block] {
+                if cfg.dominates(succ, block) {
+                    if latches_of[succ].last() != Some(&block) {
+                        latches_of[succ].push(block);
+                    }
+                } else {
+                    // A retreating edge whose target does not dominate its source closes a cycle with several entries.
+                    is_irregular |= cfg.position[succ] <= cfg.position[block];
+                }
+            }
+        }
+        // The last loop in which a block was found, counted from one.
+        let mut member: SecondaryMap<Block, usize> = SecondaryMap::new();
+        for &header in cfg.order.iter().filter(|&&block| !latches_of[block].is_empty()) {
+            let number = found.loops.len() + 1;
+            member[header] = number;
+            let mut places: Vec<u32> = cfg.position[header].into_iter().collect();
+            let mut work = latches_of[header].clone();
+            while let Some(block) = work.pop() {
+                if member[block] != number {
+                    member[block] = number;
+                    places.extend(cfg.position[block]);
+                    work.extend_from_slice(&cfg.preds[block]);
+                }
+            }
+            look(places.len());
+            places.sort_unstable();
+            let blocks: Vec<Block> = places.into_iter().map(|at| cfg.order[at as usize]).collect();
+            let parent = found.innermost[header];
+            for &block in &blocks {
+                found.innermost[block] = Some(found.loops.len());
+            }
+            found.loops.push(Loop { header, blocks, latches: latches_of[header].clone(), parent });
+        }
+        if is_irregular {
+            found.irreducible = irreducible_cycles(cfg);
+        }
+        found
     }
 }
 
@@ -235,15 +246,17 @@ fn reverse_postorder(func: &Function, entry: Block) -> Vec<Block> {
 }
 
 /// Strongly connected parts that have several entries, found by peeling the headers of regular loops.
-fn irreducible_cycles(graph: &DiGraph<Block, ()>, cfg: &Cfg) -> Vec<Vec<Block>> {
+fn irreducible_cycles(cfg: &Cfg) -> Vec<Vec<Block>> {
     // Without back edges to dominators only irreducible cycles remain.
-    let pruned = graph.filter_map(
-        |_, &block| Some(block),
-        |edge, ()| {
-            let (from, to) = graph.edge_endpoints(edge)?;
-            (!cfg.dominates(graph[to], graph[from])).then_some(())
-        },
-    );
+    let mut pruned = DiGraph::<Block, ()>::new();
+    let nodes: Vec<NodeIndex> = cfg.order.iter().map(|&block| pruned.add_node(block)).collect();
+    for (&block, &node) in cfg.order.iter().zip(&nodes) {
+        for &succ in cfg.succs[block].iter().filter(|&&succ| !cfg.dominates(succ, block)) {
+            if let Some(to) = cfg.position[succ] {
+                pruned.add_edge(node, nodes[to as usize], ());
+            }
+        }
+    }
     let mut cycles: Vec<Vec<Block>> = tarjan_scc(&pruned)
         .into_iter()
         .filter(|part| part.len() > 1)
