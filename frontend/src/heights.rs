@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use petgraph::algo::tarjan_scc;
-use petgraph::graphmap::DiGraphMap;
+use zvm_ir::cfg::components;
 use zvm_ir::{StackUse, TrapCode};
 
 use crate::error::LiftError;
@@ -117,9 +116,8 @@ fn entries(plan: &Plan, relative: &[Option<Interval>]) -> BTreeMap<NodeId, Inter
 fn uses(plan: &Plan, relative: &[Option<Interval>]) -> BTreeMap<NodeId, StackUse> {
     let mut peaks: BTreeMap<NodeId, i64> = plan.functions.keys().map(|&entry| (entry, 0)).collect();
     // The highest place at which each function calls another.
-    let mut calls: DiGraphMap<NodeId, i64> = DiGraphMap::new();
+    let mut calls: BTreeMap<(NodeId, NodeId), i64> = BTreeMap::new();
     for (node, data) in plan.nodes.iter().enumerate() {
-        calls.add_node(data.owner);
         let Some((_, high)) = relative[node] else { continue };
         let arrivals = arrivals(plan, node as NodeId);
         let grown = data.effect.grows.last().map_or(0, |&(grow, _)| i64::from(grow));
@@ -127,20 +125,21 @@ fn uses(plan: &Plan, relative: &[Option<Interval>]) -> BTreeMap<NodeId, StackUse
         let peak = peaks.entry(data.owner).or_default();
         *peak = (high + highest).max(*peak);
         for (callee, delta, _) in arrivals.into_iter().filter(|&(.., is_call)| is_call) {
-            let before = calls.edge_weight(data.owner, callee).copied().unwrap_or(0);
-            calls.add_edge(data.owner, callee, before.max(high + delta));
+            let height = calls.entry((data.owner, callee)).or_default();
+            *height = (high + delta).max(*height);
         }
     }
     let mut below: BTreeMap<NodeId, i64> = BTreeMap::new();
     let mut recursive: BTreeSet<NodeId> = BTreeSet::new();
     // Callees come before callers.
-    for component in tarjan_scc(&calls) {
-        if component.len() > 1 || component.iter().any(|&func| calls.contains_edge(func, func)) {
+    let edges: Vec<(NodeId, NodeId)> = calls.keys().copied().collect();
+    for component in components(plan.functions.keys().copied(), &edges) {
+        if component.len() > 1 || component.iter().any(|&func| calls.contains_key(&(func, func))) {
             recursive.extend(&component);
         }
         for func in component {
             let (mut own, mut peak) = (None, peaks.get(&func).copied().unwrap_or(0));
-            for (_, callee, &height) in calls.edges(func) {
+            for (&(_, callee), &height) in calls.range((func, 0)..=(func, NodeId::MAX)) {
                 // A callee outside of recursions is part of the caller.
                 let called = if recursive.contains(&callee) {
                     Some(0)

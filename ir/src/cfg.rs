@@ -1,11 +1,13 @@
 //! The control-flow graph of a function: predecessors, orders, dominators, loops. The only file that sees petgraph.
 
+use core::hash::Hash;
 use std::sync::OnceLock;
 
 use cranelift_entity::{EntityRef, SecondaryMap};
 use petgraph::algo::dominators::{self, Dominators};
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::graphmap::DiGraphMap;
 
 use crate::entities::{Block, Func};
 use crate::function::{Function, Imm, Module};
@@ -268,6 +270,18 @@ fn irreducible_cycles(cfg: &Cfg) -> Vec<Vec<Block>> {
         .collect();
     cycles.sort_by_key(|blocks| blocks.first().and_then(|&block| cfg.position(block)));
     cycles
+}
+
+/// The strongly connected parts of a graph, each after those that it leads to.
+pub fn components<N: Copy + Ord + Hash>(nodes: impl IntoIterator<Item = N>, edges: &[(N, N)]) -> Vec<Vec<N>> {
+    let mut graph = DiGraphMap::<N, ()>::new();
+    for node in nodes {
+        graph.add_node(node);
+    }
+    for &(from, to) in edges {
+        graph.add_edge(from, to, ());
+    }
+    tarjan_scc(&graph)
 }
 
 /// The call graph of a module.

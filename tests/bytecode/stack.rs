@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
+use zvm::executors::{Executors, Kind};
+use zvm::{Call, Exit};
 use zvm_backend_evm::{Fork, Options};
 use zvm_ir::{Halt, Word};
 
-use crate::{Case, corners, wide};
+use crate::{Case, FORK, LIMITS, corners, env, wide, words};
 
 /// Returns the word on top.
 const RETURN: &str = "0 MSTORE 32 0 RETURN";
@@ -253,6 +255,49 @@ fn recursion_up_to_the_limit_of_the_stack() {
     for (text, most) in [(sum, 509), (twice, 335)] {
         let halts = Case::new(&text).words(&[[0], [1], [100], [most - 9], [most]]).agrees();
         assert!(halts.iter().all(|halt| *halt == Some(Halt::Return)), "{halts:?}");
+    }
+}
+
+/// Where a recursion overflows the stack, the interpreter has no outcome; where the lifter knows all words that it uses, it has one up to there.
+#[test]
+fn a_recursion_that_may_overflow_has_no_outcome() {
+    // As above: two words for each call.
+    let sum = format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI @back 1 DUP3 SUB @f JUMP :back ADD :leaf SWAP1 JUMP"
+    );
+    // Three more words below every other call.
+    let uneven = format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI DUP1 1 AND @odd JUMPI @back 1 DUP3 SUB @f JUMP
+         :odd 7 8 9 @drop 1 DUP6 SUB @f JUMP :drop SWAP3 POP POP POP :back ADD :leaf SWAP1 JUMP"
+    );
+    // Through a function that is no part of the recursion by itself, and needs more words than the rest.
+    let helped = format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI @back @lessened DUP3 @less JUMP :lessened @f JUMP :back ADD :leaf SWAP1 JUMP
+         :less 1 2 3 4 5 6 POP POP POP POP POP SWAP1 SUB SWAP1 JUMP"
+    );
+    for (text, slack) in [(sum, 2), (uneven, 300), (helped, 4)] {
+        let case = Case::new(&text);
+        let program = case.program().expect("it lifts");
+        let interpreted = Executors::new(&program, &[Kind::Ir]).expect("an interpreter").with_limits(LIMITS);
+        let (mut most, mut overflows) = (0, 0);
+        for n in (1..900).rev() {
+            let call = Call { calldata: words(&[n]), env: env() };
+            let original = case.run(&case.code, FORK, &call).expect("it runs").map(|run| run.outcome);
+            match interpreted.run(Kind::Ir, &call, &case.state) {
+                Ok(run) => {
+                    assert_eq!(Some(run.outcome), original, "{n}: {text}");
+                    most = n.max(most);
+                }
+                Err(error) => assert_eq!(error.exit(), Exit::Limit, "{n}: {error}"),
+            }
+            if original.is_some_and(|outcome| outcome.halt == Halt::Trap) {
+                overflows = n;
+            }
+        }
+        assert!(most < overflows && most + slack >= overflows, "{most} {overflows}: {text}");
     }
 }
 
