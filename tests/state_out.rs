@@ -108,7 +108,6 @@ fn states_are_carried_from_proof_to_proof() {
     assert_eq!(folder.names(), names);
 }
 
-/// What `export` makes of the document.
 /// A state in JSON may have slots that no call touches, where constants of the code say what is hashed for them: the root is that of the state file
 /// that is made of it. What nothing is known of is refused, and named.
 #[test]
@@ -170,6 +169,7 @@ fn short_proofs_carry_a_state_too() {
     assert_eq!(done(&["state", "export", &second]), document(&by_revm));
 }
 
+/// What `export` makes of the document.
 fn document_export(path: &str) -> Value {
     let folder = Folder::new();
     let file = folder.path("file");
@@ -230,10 +230,8 @@ fn a_state_that_is_not_proved_is_not_written() {
         found
     };
     // The program knows the slots as other places than the file, which was not told of the program.
-    let key_first_slot =
-        format!("{:#066x}", zvm_ir::eval::keccak256(&hex::decode(format!("{:064x}{:064x}", 5, 1)).expect("hex")));
     let key_first = json!({ACCOUNT: {"storage": {
-        key_first_slot.clone(): "0x1"}}});
+        format!("{:#066x}", zvm_ir::eval::keccak256(&hex::decode(format!("{:064x}{:064x}", 5, 1)).expect("hex"))): "0x1"}}});
     let key_first = folder.write("other.json", key_first.to_string());
     let places = folder.write("places.json", r#"["keccak(5, 1)"]"#);
     let other = folder.path("other.zvms");

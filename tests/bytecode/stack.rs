@@ -235,15 +235,18 @@ fn functions_of_many_words_that_call_each_other() {
     }
 }
 
+/// n + f(n − 1): the address to return to and n, two words for each call.
+fn sum() -> String {
+    format!(
+        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
+         :f DUP1 ISZERO @leaf JUMPI @back 1 DUP3 SUB @f JUMP :back ADD :leaf SWAP1 JUMP"
+    )
+}
+
 /// Recursion up to the limit of the stack where a call needs no more words than in the original, and up to two thirds of it
 /// where it needs three instead of two: what was computed is kept, not computed again.
 #[test]
 fn recursion_up_to_the_limit_of_the_stack() {
-    // n + f(n − 1): the address to return to and n, two words for each call.
-    let sum = format!(
-        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
-         :f DUP1 ISZERO @leaf JUMPI @back 1 DUP3 SUB @f JUMP :back ADD :leaf SWAP1 JUMP"
-    );
     // The product is needed before the call and after it; the original makes it twice and keeps only n.
     let twice = format!(
         "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
@@ -252,7 +255,7 @@ fn recursion_up_to_the_limit_of_the_stack() {
             @back 1 DUP3 SUB @f JUMP
          :back SWAP1 DUP1 MUL 5 MUL 3 XOR ADD :leaf SWAP1 JUMP"
     );
-    for (text, most) in [(sum, 509), (twice, 335)] {
+    for (text, most) in [(sum(), 509), (twice, 335)] {
         let halts = Case::new(&text).words(&[[0], [1], [100], [most - 9], [most]]).agrees();
         assert!(halts.iter().all(|halt| *halt == Some(Halt::Return)), "{halts:?}");
     }
@@ -261,11 +264,6 @@ fn recursion_up_to_the_limit_of_the_stack() {
 /// Where a recursion overflows the stack, the interpreter has no outcome; where the lifter knows all words that it uses, it has one up to there.
 #[test]
 fn a_recursion_that_may_overflow_has_no_outcome() {
-    // As above: two words for each call.
-    let sum = format!(
-        "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
-         :f DUP1 ISZERO @leaf JUMPI @back 1 DUP3 SUB @f JUMP :back ADD :leaf SWAP1 JUMP"
-    );
     // Three more words below every other call.
     let uneven = format!(
         "@end 0 CALLDATALOAD @f JUMP :end {RETURN}
@@ -278,7 +276,7 @@ fn a_recursion_that_may_overflow_has_no_outcome() {
          :f DUP1 ISZERO @leaf JUMPI @back @lessened DUP3 @less JUMP :lessened @f JUMP :back ADD :leaf SWAP1 JUMP
          :less 1 2 3 4 5 6 POP POP POP POP POP SWAP1 SUB SWAP1 JUMP"
     );
-    for (text, slack) in [(sum, 2), (uneven, 300), (helped, 4)] {
+    for (text, slack) in [(sum(), 2), (uneven, 300), (helped, 4)] {
         let case = Case::new(&text);
         let program = case.program().expect("it lifts");
         let interpreted = Executors::new(&program, &[Kind::Ir]).expect("an interpreter").with_limits(LIMITS);

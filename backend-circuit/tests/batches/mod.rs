@@ -160,6 +160,9 @@ block0:
 }
 ";
 
+/// Accesses of each call of [`TRANSIENT`].
+pub(crate) const TRANSIENT_ACCESSES: usize = 5;
+
 /// Fibonacci numbers by recursion: what the first of two calls returns is kept while the second runs, and so is where to go on.
 pub(crate) const RECURSION: &str = "zvm 1
 entry @main
@@ -191,8 +194,6 @@ block2:
     ret v9
 }
 ";
-/// Accesses of each call of [`TRANSIENT`].
-pub(crate) const TRANSIENT_ACCESSES: usize = 5;
 
 /// Stores values below 2^64 in memory, some more than once, and returns one of them.
 pub(crate) const NARROW: &str = "zvm 1
@@ -318,11 +319,12 @@ pub(crate) fn narrow() -> Batch {
     (program(NARROW), vec![call(1, &[200, 1]), call(2, &[30, 2])], Slots(BTreeMap::new()))
 }
 
-/// Two calls that each find the place zero.
+/// Two calls, of which the second finds all words of frames zero.
 pub(crate) fn recursion() -> Batch {
     (program(RECURSION), vec![call(1, &[3]), call(2, &[2])], Slots(BTreeMap::new()))
 }
 
+/// Two calls that each find the place zero.
 pub(crate) fn transient() -> Batch {
     (program(TRANSIENT), vec![call(1, &[200]), call(2, &[30])], Slots(BTreeMap::new()))
 }

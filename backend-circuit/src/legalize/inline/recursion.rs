@@ -27,7 +27,7 @@ use zvm_ir::{
 };
 
 use super::Body;
-use super::share::{Site, homes, live_in, place, preds, reachable, rename};
+use super::share::{Site, homes, join_ends, live_in, needed, place, preds, reachable, rename};
 use crate::legalize::emit::Emit;
 use crate::legalize::exits::instruction;
 
@@ -87,25 +87,13 @@ pub(super) fn join(func: &mut Function, recursion: &Recursion, joints: Vec<Joint
     let live = live_in(func, &preds, &homes);
     // What each call keeps, and in which word of its frame.
     let owner = |site: &Site| parts.iter().position(|part| part.inside.contains(&site.before));
-    let mut needed: BTreeMap<Type, usize> = BTreeMap::new();
-    let mut across: Vec<Vec<Vec<Value>>> = Vec::new();
-    for part in &parts {
-        let values = part.calls.iter().map(|site| {
-            let depth = owner(site).map(|owner| parts[owner].depth);
-            let live = live.get(&site.after).into_iter().flatten().copied();
-            let values: Vec<Value> = live.filter(|&value| Some(value) != depth).collect();
-            let mut count: BTreeMap<Type, usize> = BTreeMap::new();
-            for &value in &values {
-                let count = count.entry(func.ty(value)).or_insert(0);
-                *count += 1;
-                let most = needed.entry(func.ty(value)).or_insert(0);
-                *most = (*count).max(*most);
-            }
-            values
-        });
-        across.push(values.collect());
-    }
-    let words: Vec<Type> = needed.iter().flat_map(|(&ty, &count)| std::iter::repeat_n(ty, count)).collect();
+    let kept = |site: &Site| {
+        let depth = owner(site).map(|owner| parts[owner].depth);
+        let live = live.get(&site.after).into_iter().flatten().copied();
+        live.filter(|&value| Some(value) != depth).collect()
+    };
+    let across: Vec<Vec<Vec<Value>>> = parts.iter().map(|part| part.calls.iter().map(kept).collect()).collect();
+    let words: Vec<Type> = needed(across.iter().flatten(), |value| func.ty(value));
     let next = first + (u64::from(recursion.limit) + 1) * words.len() as u64;
     if recursion.limit == 0 || next >= FRAME_WORDS {
         parts.iter().for_each(|part| part.calls.iter().for_each(|site| leave(func, site)));
@@ -144,21 +132,9 @@ pub(super) fn join(func: &mut Function, recursion: &Recursion, joints: Vec<Joint
 }
 
 /// The block to which what returned goes on. Until the calls are known, it returns what it needs of the activation.
-fn exit(func: &mut Function, ends: &[Block], calls: &[Site], needed: [Value; 2]) -> Block {
-    let exit = func.create_block();
-    let results = calls.first().map(|site| func.blocks[site.after].params.clone()).unwrap_or_default();
-    for value in results {
-        let ty = func.ty(value);
-        func.append_param(exit, ty);
-    }
-    for &end in ends {
-        if let Some(inst) = func.terminator(end) {
-            let data = &mut func.insts[inst];
-            data.opcode = Opcode::Jump;
-            data.targets = vec![BlockCall { block: exit, args: core::mem::take(&mut data.args) }];
-        }
-    }
-    let end = InstData { args: needed.to_vec(), ..instruction(Opcode::Ret, Imm::None, None) };
+fn exit(func: &mut Function, ends: &[Block], calls: &[Site], kept: [Value; 2]) -> Block {
+    let exit = join_ends(func, ends, calls);
+    let end = InstData { args: kept.to_vec(), ..instruction(Opcode::Ret, Imm::None, None) };
     let end = func.create_inst(end, &[]);
     func.blocks[exit].insts.push(end);
     exit

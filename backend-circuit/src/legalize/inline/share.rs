@@ -220,40 +220,16 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site], is_pl
         calls.iter().map(|site| live.get(&site.after).into_iter().flatten().copied().collect()).collect();
     // A place for each value that is live across a call: as many of a class as one call needs.
     let class = |func: &Function, value: Value| (func.ty(value), is_place(value));
-    let mut needed: BTreeMap<Class, usize> = BTreeMap::new();
-    for values in &across {
-        let mut count: BTreeMap<Class, usize> = BTreeMap::new();
-        values.iter().for_each(|&value| *count.entry(class(func, value)).or_insert(0) += 1);
-        for (class, count) in count {
-            let most = needed.entry(class).or_insert(0);
-            *most = count.max(*most);
-        }
-    }
+    let classes = needed(&across, |value| class(func, value));
     let label_type = Type::of(&Word::from(calls.len().saturating_sub(1)));
     let label = func.append_param(entry, label_type);
-    let places: Vec<(Class, Value)> = needed
-        .iter()
-        .flat_map(|(&class, &count)| std::iter::repeat_n(class, count))
-        .map(|class| (class, func.append_param(entry, class.0)))
-        .collect();
-    let classes: Vec<Class> = places.iter().map(|(class, _)| *class).collect();
+    let places: Vec<(Class, Value)> = classes.iter().map(|&class| (class, func.append_param(entry, class.0))).collect();
     let placed: Vec<Vec<(Value, usize)>> =
         across.iter().map(|values| place(values, &classes, |value| class(func, value))).collect();
 
     // The exit, and the way back from it.
-    let exit = func.create_block();
-    let results: Vec<Type> = calls
-        .first()
-        .map(|site| func.blocks[site.after].params.iter().map(|&value| func.ty(value)).collect())
-        .unwrap_or_default();
-    let results: Vec<Value> = results.into_iter().map(|ty| func.append_param(exit, ty)).collect();
-    for &end in ends {
-        if let Some(inst) = func.terminator(end) {
-            let data = &mut func.insts[inst];
-            data.opcode = Opcode::Jump;
-            data.targets = vec![BlockCall { block: exit, args: core::mem::take(&mut data.args) }];
-        }
-    }
+    let exit = join_ends(func, ends, calls);
+    let results = func.blocks[exit].params.clone();
     let back = |index: usize| {
         let kept = placed[index].iter().map(|&(_, at)| places[at].1);
         BlockCall { block: calls[index].after, args: results.iter().copied().chain(kept).collect() }
@@ -303,6 +279,41 @@ fn join(func: &mut Function, entry: Block, ends: &[Block], calls: &[Site], is_pl
         }
     }
     rename(func, &preds, &live, &homes, &defs);
+}
+
+/// A block, still empty, to which what returns goes on with the results.
+pub(super) fn join_ends(func: &mut Function, ends: &[Block], calls: &[Site]) -> Block {
+    let exit = func.create_block();
+    let results = calls.first().map(|site| func.blocks[site.after].params.clone()).unwrap_or_default();
+    for value in results {
+        let ty = func.ty(value);
+        func.append_param(exit, ty);
+    }
+    for &end in ends {
+        if let Some(inst) = func.terminator(end) {
+            let data = &mut func.insts[inst];
+            data.opcode = Opcode::Jump;
+            data.targets = vec![BlockCall { block: exit, args: core::mem::take(&mut data.args) }];
+        }
+    }
+    exit
+}
+
+/// The classes of the places that any of these lists needs: as many of each as the list with the most.
+pub(super) fn needed<'a, C: Copy + Ord>(
+    lists: impl IntoIterator<Item = &'a Vec<Value>>,
+    class: impl Fn(Value) -> C,
+) -> Vec<C> {
+    let mut needed: BTreeMap<C, usize> = BTreeMap::new();
+    for values in lists {
+        let mut count: BTreeMap<C, usize> = BTreeMap::new();
+        values.iter().for_each(|&value| *count.entry(class(value)).or_insert(0) += 1);
+        for (class, count) in count {
+            let most = needed.entry(class).or_insert(0);
+            *most = count.max(*most);
+        }
+    }
+    needed.into_iter().flat_map(|(class, count)| std::iter::repeat_n(class, count)).collect()
 }
 
 /// The place of each value among those of its class.
