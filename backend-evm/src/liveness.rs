@@ -20,45 +20,57 @@ pub(crate) enum Remade {
     Immutable(u32),
 }
 
-/// A set of values of one function.
+/// A set of values of one function: of each 64 consecutive ones of which it has any, which they are, in ascending order.
+/// The values of a block are close to each other, however many the function has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ValueSet(Vec<u64>);
+pub(crate) struct ValueSet(Vec<(usize, u64)>);
 
 impl ValueSet {
+    fn place(&self, value: Value) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&(value.index() / 64), |&(at, _)| at)
+    }
+
     pub(crate) fn contains(&self, value: Value) -> bool {
-        let at = value.index();
-        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+        self.place(value).is_ok_and(|place| self.0[place].1 >> (value.index() % 64) & 1 == 1)
     }
 
     pub(crate) fn insert(&mut self, value: Value) {
-        let at = value.index();
-        if self.0.len() <= at / 64 {
-            self.0.resize(at / 64 + 1, 0);
+        let bit = 1 << (value.index() % 64);
+        match self.place(value) {
+            Ok(place) => self.0[place].1 |= bit,
+            Err(place) => self.0.insert(place, (value.index() / 64, bit)),
         }
-        self.0[at / 64] |= 1 << (at % 64);
     }
 
     fn remove(&mut self, value: Value) {
-        let at = value.index();
-        if let Some(word) = self.0.get_mut(at / 64) {
-            *word &= !(1 << (at % 64));
+        if let Ok(place) = self.place(value) {
+            self.0[place].1 &= !(1 << (value.index() % 64));
+            if self.0[place].1 == 0 {
+                self.0.remove(place);
+            }
         }
     }
 
     /// Adds the values of another set.
     pub(crate) fn extend(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
+        let mut merged = Vec::with_capacity(self.0.len().max(other.0.len()));
+        let (mut mine, mut theirs) = (self.0.iter().copied().peekable(), other.0.iter().copied().peekable());
+        while let Some(&(at, bits)) = mine.peek() {
+            match theirs.next_if(|&(other, _)| other <= at) {
+                Some((other, more)) if other == at => merged.extend(mine.next().map(|_| (at, bits | more))),
+                Some(before) => merged.push(before),
+                None => merged.extend(mine.next()),
+            }
         }
-        for (word, more) in self.0.iter_mut().zip(&other.0) {
-            *word |= more;
-        }
+        merged.extend(theirs);
+        self.0 = merged;
     }
 
     /// In ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Value> + '_ {
-        self.0.iter().enumerate().flat_map(|(at, &word)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| Value::new(64 * at + bit))
+        self.0.iter().flat_map(|&(at, bits)| {
+            let rest = core::iter::successors(Some(bits), |&bits| bits.checked_sub(1).map(|less| bits & less));
+            rest.take_while(|&bits| bits != 0).map(move |bits| Value::new(64 * at + bits.trailing_zeros() as usize))
         })
     }
 }

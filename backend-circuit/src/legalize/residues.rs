@@ -3,8 +3,10 @@
 //! A fact is a set of known bits among the lowest five. Facts start from "no execution reaches this" and grow until nothing changes, so that
 //! a loop that adds 32 keeps what is known before it.
 
+use std::collections::BTreeMap;
+
 use cranelift_entity::SecondaryMap;
-use zvm_ir::{Function, InstData, Opcode, Value, Word};
+use zvm_ir::{Function, Imm, InstData, Opcode, Value, Word};
 
 /// The bits of a place within a word.
 const BITS: u8 = 31;
@@ -18,6 +20,7 @@ struct Known {
 
 impl Known {
     const NOTHING: Self = Self { mask: 0, bits: 0 };
+    const ZERO: Self = Self { mask: BITS, bits: 0 };
 
     fn constant(word: &Word) -> Self {
         Self { mask: BITS, bits: word.as_limbs()[0] as u8 & BITS }
@@ -59,13 +62,29 @@ impl Residues {
         if let Some(entry) = func.entry() {
             func.blocks[entry].params.iter().for_each(|&param| facts[param] = Some(Known::NOTHING));
         }
+        // What the words of frames hold that all frames have in the same place: zeros, and what is stored there.
+        let mut frames: BTreeMap<Word, Known> = BTreeMap::new();
         let mut changed = true;
         while changed {
             changed = false;
             for (_, inst) in func.insts_in_order() {
                 let data = &func.insts[inst];
+                if let (Opcode::FrameStore, Imm::Word(place), &[_, stored]) = (data.opcode, data.imm, &data.args[..])
+                    && let Some(stored) = facts[stored]
+                {
+                    let held = frames.entry(place).or_insert(Known::ZERO);
+                    let met = held.meet(stored);
+                    changed |= *held != met;
+                    *held = met;
+                }
                 for (at, &result) in data.results.iter().enumerate() {
-                    let fact = if at == 0 { transfer(func, &facts, data) } else { Some(Known::NOTHING) };
+                    let fact = match (data.opcode, data.imm) {
+                        _ if at > 0 => Some(Known::NOTHING),
+                        (Opcode::FrameLoad, Imm::Word(place)) => {
+                            Some(frames.get(&place).copied().unwrap_or(Known::ZERO))
+                        }
+                        _ => transfer(func, &facts, data),
+                    };
                     let fact = fact.map(|fact| of_type(func, result, fact));
                     changed |= fact != facts[result];
                     facts[result] = fact;

@@ -1,5 +1,7 @@
 //! The end of a block: halts, returns, branches, and edges to blocks with several predecessors.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use zvm_ir::{Block, BlockCall, Inst, Opcode, Value};
 
 use super::schedule::Scheduler;
@@ -151,13 +153,14 @@ impl Scheduler<'_> {
     pub(super) fn inherited_template(&self, target: Block) -> Vec<TemplateSlot> {
         let live = &self.cx.live.live_in[target];
         let returns = self.cx.facts.needs[self.cx.func].returns[target];
+        let mut above: BTreeSet<Slot> = BTreeSet::new();
         let mut template: Vec<TemplateSlot> = self
             .stack
             .iter()
-            .enumerate()
-            .map(|(at, &slot)| match slot {
+            .rev()
+            .map(|&slot| match slot {
                 // Of several copies the topmost counts.
-                _ if self.stack[at + 1..].contains(&slot) => TemplateSlot::Junk,
+                _ if !above.insert(slot) => TemplateSlot::Junk,
                 Slot::Value(value) if live.contains(value) && !self.spills.contains_key(&value) => {
                     TemplateSlot::Value(value)
                 }
@@ -165,6 +168,7 @@ impl Scheduler<'_> {
                 _ => TemplateSlot::Junk,
             })
             .collect();
+        template.reverse();
         if !is_exact_edge(self.cx, self.block, target) {
             let junk = template.iter().take_while(|&&slot| slot == TemplateSlot::Junk).count();
             template.drain(..junk);
@@ -174,23 +178,19 @@ impl Scheduler<'_> {
 
     /// Goes to a block with several predecessors.
     fn edge(&mut self, target: &BlockCall) -> Result<(), Failure> {
-        let params = &self.function.blocks[target.block].params;
-        let live = self.cx.live.live_in[target.block].clone();
+        let live = &self.cx.live.live_in[target.block];
         // The word that each value live in the target has on this edge.
-        let mut sources: Vec<(Value, Slot)> = Vec::new();
-        for value in live.iter() {
-            let source = match params.iter().position(|&param| param == value) {
-                Some(at) => {
-                    let arg = target.args.get(at).copied();
-                    self.operand(arg.ok_or_else(|| self.internal("a branch lacks an argument"))?)
-                }
-                None => Slot::Value(value),
-            };
-            sources.push((value, source));
+        let mut sources: BTreeMap<Value, Slot> = live.iter().map(|value| (value, Slot::Value(value))).collect();
+        for (at, &param) in self.function.blocks[target.block].params.iter().enumerate() {
+            if live.contains(param) {
+                let arg = target.args.get(at).copied();
+                let source = self.operand(arg.ok_or_else(|| self.internal("a branch lacks an argument"))?);
+                sources.insert(param, source);
+            }
         }
         let mut pending: Vec<(u32, Slot)> = sources
-            .iter()
-            .filter_map(|&(_, source)| match source {
+            .values()
+            .filter_map(|&source| match source {
                 Slot::Value(value) => self.pending.get(&value).map(|&at| (at, source)),
                 _ => None,
             })
@@ -202,20 +202,23 @@ impl Scheduler<'_> {
             self.define_slots(&[source])?;
         }
         // Spilled parameters get their new words: at once where nobody reads their old ones, else when all are read.
-        let is_moved = |value: Value, source: Slot| {
-            params.contains(&value) && self.spills.contains_key(&value) && source != Slot::Value(value)
-        };
-        let moved: Vec<(Value, Slot)> = sources.iter().copied().filter(|&(v, source)| is_moved(v, source)).collect();
+        let moved: Vec<(Value, Slot)> = sources
+            .iter()
+            .map(|(&value, &source)| (value, source))
+            .filter(|&(value, source)| self.spills.contains_key(&value) && source != Slot::Value(value))
+            .collect();
+        let read: BTreeSet<Slot> =
+            sources.iter().filter(|&(&v, &read)| read != Slot::Value(v)).map(|(_, &r)| r).collect();
         let mut late: Vec<(Value, Slot)> = Vec::new();
         for &(value, source) in &moved {
-            if sources.iter().any(|&(other, read)| other != value && read == Slot::Value(value)) {
+            if read.contains(&Slot::Value(value)) {
                 late.push((value, source));
             } else {
                 self.arrange(&[source], false)?;
                 self.store_spill(value)?;
             }
         }
-        sources.retain(|(value, _)| !self.spills.contains_key(value));
+        sources.retain(|value, _| !self.spills.contains_key(value));
         let template = match &self.templates[target.block] {
             Some(template) => template.clone(),
             None => {
@@ -230,8 +233,7 @@ impl Scheduler<'_> {
                 TemplateSlot::Junk => Slot::Junk,
                 TemplateSlot::Return => Slot::Return,
                 TemplateSlot::Value(value) => {
-                    let source = sources.iter().find(|&&(target, _)| target == value);
-                    source.ok_or_else(|| self.internal("a template names a dead value"))?.1
+                    *sources.get(&value).ok_or_else(|| self.internal("a template names a dead value"))?
                 }
             });
         }
@@ -259,18 +261,25 @@ impl Scheduler<'_> {
 
     /// Freezes the template of a block at the first edge to it: words that are there stay where they are, holes are filled
     /// from the top, and what is missing comes on top.
-    fn choose_template(&self, target: Block, sources: &[(Value, Slot)]) -> Vec<TemplateSlot> {
+    fn choose_template(&self, target: Block, sources: &BTreeMap<Value, Slot>) -> Vec<TemplateSlot> {
         let returns = self.cx.facts.needs[self.cx.func].returns[target];
-        let mut left: Vec<(Value, Slot)> = sources.to_vec();
+        let mut left: BTreeSet<Value> = sources.keys().copied().collect();
+        // The values that are a slot's word in the target, the last first.
+        let mut wanting: BTreeMap<Slot, Vec<Value>> = BTreeMap::new();
+        for (&value, &source) in sources.iter().rev() {
+            wanting.entry(source).or_default().push(value);
+        }
         let mut address = returns;
         let mut take = |slot: Slot| {
             if slot == Slot::Return {
                 return core::mem::take(&mut address).then_some(TemplateSlot::Return);
             }
             // A value that lives on keeps its own slot; only then may a parameter have it.
-            let through = left.iter().position(|&(value, source)| source == slot && slot == Slot::Value(value));
-            let at = through.or_else(|| left.iter().position(|&(_, source)| source == slot))?;
-            Some(TemplateSlot::Value(left.remove(at).0))
+            let wanting = wanting.get_mut(&slot)?;
+            let through = wanting.iter().position(|&value| slot == Slot::Value(value));
+            let value = wanting.remove(through.or_else(|| wanting.len().checked_sub(1))?);
+            left.remove(&value);
+            Some(TemplateSlot::Value(value))
         };
         let mut slots: Vec<Option<TemplateSlot>> = self.stack.iter().map(|&slot| take(slot)).collect();
         if !is_exact_edge(self.cx, self.block, target) {
@@ -287,6 +296,6 @@ impl Scheduler<'_> {
                 at += 1;
             }
         }
-        slots.into_iter().flatten().chain(left.into_iter().map(|(value, _)| TemplateSlot::Value(value))).collect()
+        slots.into_iter().flatten().chain(left.into_iter().map(TemplateSlot::Value)).collect()
     }
 }

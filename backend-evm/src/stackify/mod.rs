@@ -78,6 +78,10 @@ pub(crate) struct FunctionCode {
     pub tables: BTreeMap<Table, Vec<Label>>,
 }
 
+/// How many blocks are scheduled again at most for values that turn out to have to be spilled. A stack that grows in a
+/// loop, of which each height has blocks of its own, has more such values than anyone can wait for.
+const SPILL_WORK: usize = 1 << 18;
+
 /// How hard to try, and what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mode {
@@ -258,6 +262,7 @@ fn schedule_function(cx: &Cx<'_>, slots: &Slots, next_label: &mut u32, plans: &m
     // The set of spilled values is found without searching: it only grows, so it ends.
     let mut spilled: BTreeSet<Value> = BTreeSet::new();
     let mut mode = Mode { budget: 0, ..modes[0] };
+    let most = SPILL_WORK / function.layout.len().max(1);
     loop {
         let spills: BTreeMap<Value, u64> =
             spilled.iter().enumerate().filter_map(|(at, &value)| Some((value, slots.get(at)?))).collect();
@@ -275,7 +280,7 @@ fn schedule_function(cx: &Cx<'_>, slots: &Slots, next_label: &mut u32, plans: &m
         };
         match failure {
             Failure::OutOfReach { value: Some(value), .. }
-                if slots.get(spilled.len()).is_some() && spilled.insert(value) => {}
+                if spilled.len() < most && slots.get(spilled.len()).is_some() && spilled.insert(value) => {}
             Failure::OutOfReach { .. } if !mode.aside && !cx.plan.observes_msize => mode.aside = true,
             Failure::OutOfReach { pc, .. } => {
                 return Err(LowerError::TooDeep { function: function.name.clone(), pc });

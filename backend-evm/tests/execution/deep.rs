@@ -207,3 +207,32 @@ fn a_program_that_reads_msize_is_refused_only_when_it_must() {
         }
     }
 }
+
+/// A chain of blocks, each of which hands on more words than DUP and SWAP reach: more values have to be kept in memory
+/// than there is work for, each of which schedules the function again.
+#[test]
+fn more_values_to_spill_than_can_be_found_one_by_one() {
+    const BLOCKS: u64 = 700;
+    let mut module = Module::new();
+    let mut function = Function::new("main");
+    let blocks: Vec<_> = (0..BLOCKS).map(|_| function.create_block()).collect();
+    let mut given = {
+        let mut cursor = Cursor::new(&mut function, blocks[0]);
+        values(&mut cursor, 20)
+    };
+    for pair in blocks.windows(2) {
+        let words: Vec<Value> = {
+            let mut cursor = Cursor::new(&mut function, pair[0]);
+            let next = |at: usize| cursor.ins(Opcode::Wadd, &[given[at], given[(at + 7) % given.len()]]).unwrap();
+            (0..given.len()).map(next).collect()
+        };
+        let params: Vec<Value> = words.iter().map(|_| function.append_param(pair[1], Type::WORD)).collect();
+        // Reversed, so that nothing is in its place.
+        let args: Vec<Value> = words.into_iter().rev().collect();
+        Cursor::new(&mut function, pair[0]).jump(pair[1], &args);
+        given = params;
+    }
+    finish(&mut Cursor::new(&mut function, blocks[blocks.len() - 1]), &given);
+    module.entry = Some(module.funcs.push(function));
+    agree(&module, &[Options::default()], &inputs()[..2]);
+}

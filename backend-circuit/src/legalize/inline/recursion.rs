@@ -8,7 +8,8 @@
 //! Requires: as `share`. Ensures: no call of the recursion is left, but on such ways.
 //! Preserves: equality of `Outcome`, where the recursion is not too deep.
 //!
-//! Each value has a word of the frame by its type, so that what a word of all frames holds is as narrow as its type. The label of an
+//! Each value has a word of the frame of its own, so that what is known of what a word of all frames holds is what is known of the
+//! value: how narrow it is, and where in a word of memory it points. The label of an
 //! activation is one of these values where the activation goes on after a call; its depth is not, for what returns knows it.
 //!
 //! ```text
@@ -93,7 +94,7 @@ pub(super) fn join(func: &mut Function, recursion: &Recursion, joints: Vec<Joint
         live.filter(|&value| Some(value) != depth).collect()
     };
     let across: Vec<Vec<Vec<Value>>> = parts.iter().map(|part| part.calls.iter().map(kept).collect()).collect();
-    let words: Vec<Type> = needed(across.iter().flatten(), |value| func.ty(value));
+    let words: Vec<Value> = needed(across.iter().flatten(), |value| value);
     let next = first + (u64::from(recursion.limit) + 1) * words.len() as u64;
     if recursion.limit == 0 || next >= FRAME_WORDS {
         parts.iter().for_each(|part| part.calls.iter().for_each(|site| leave(func, site)));
@@ -104,7 +105,7 @@ pub(super) fn join(func: &mut Function, recursion: &Recursion, joints: Vec<Joint
         let mut handed = Vec::with_capacity(part.calls.len());
         for (index, (site, values)) in part.calls.iter().zip(across).enumerate() {
             let owner = owner(site).map(|owner| parts[owner].depth);
-            let placed = place(values, &words, |value| func.ty(value));
+            let placed = place(values, &words, |value| value);
             let InstData { mut args, pc, .. } = func.insts[site.jump].clone();
             func.blocks[site.before].insts.pop();
             let frames = Frames { first, len: words.len() };
