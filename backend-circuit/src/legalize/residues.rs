@@ -193,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn frames_hold_zeros_and_what_is_stored() {
+        let known = residues(
+            "v1: u6 = iconst 32\n v2: u256 = wmul v0, v1\n v3: u3 = iconst 4\n v4: u256 = or v2, v3\n v5: u1 = iconst 0\n \
+             frame_store 0, v5, v2\n frame_store 1, v5, v4\n frame_store 2, v5, v0\n v6: u256 = frame_load 0, v5\n v7: u256 = \
+             frame_load 1, v5\n v8: u256 = frame_load 2, v5\n v9: u256 = frame_load 3, v5\n stop\n",
+        );
+        let of = |value: usize| known.of(Value::new(value));
+        assert_eq!((of(6), of(9)), (Some(0), Some(0)));
+        assert_eq!((of(7), of(8)), (None, None), "a word that nothing was stored in is zero");
+    }
+
+    #[test]
     fn products_and_shifts_bring_zeros() {
         let known = residues(
             "v1: u6 = iconst 32\n v2: u256 = wmul v0, v1\n v3: u3 = iconst 5\n v4: u256 = shl v3, v0\n v5: u2 = iconst 3\n v6: u256 = or v2, \

@@ -208,19 +208,17 @@ fn a_program_that_reads_msize_is_refused_only_when_it_must() {
     }
 }
 
-/// A chain of blocks, each of which hands on more words than DUP and SWAP reach: more values have to be kept in memory
-/// than there is work for, each of which schedules the function again.
+/// A few blocks, each of which hands on more words than DUP and SWAP reach, in a function of thousands: spilling one value after the
+/// other schedules the function again for each, which has an end before all of them are found.
 #[test]
 fn more_values_to_spill_than_can_be_found_one_by_one() {
-    const BLOCKS: u64 = 700;
+    const DEEP: usize = 8;
+    const ALL: usize = 4096;
     let mut module = Module::new();
     let mut function = Function::new("main");
-    let blocks: Vec<_> = (0..BLOCKS).map(|_| function.create_block()).collect();
-    let mut given = {
-        let mut cursor = Cursor::new(&mut function, blocks[0]);
-        values(&mut cursor, 20)
-    };
-    for pair in blocks.windows(2) {
+    let blocks: Vec<_> = (0..ALL).map(|_| function.create_block()).collect();
+    let mut given = values(&mut Cursor::new(&mut function, blocks[0]), 20);
+    for pair in blocks[..DEEP].windows(2) {
         let words: Vec<Value> = {
             let mut cursor = Cursor::new(&mut function, pair[0]);
             let next = |at: usize| cursor.ins(Opcode::Wadd, &[given[at], given[(at + 7) % given.len()]]).unwrap();
@@ -232,7 +230,22 @@ fn more_values_to_spill_than_can_be_found_one_by_one() {
         Cursor::new(&mut function, pair[0]).jump(pair[1], &args);
         given = params;
     }
-    finish(&mut Cursor::new(&mut function, blocks[blocks.len() - 1]), &given);
+    let last = {
+        let mut cursor = Cursor::new(&mut function, blocks[DEEP - 1]);
+        let last = given.iter().copied().reduce(|sum, word| cursor.ins(Opcode::Wmul, &[sum, word]).unwrap()).unwrap();
+        cursor.jump(blocks[DEEP], &[]);
+        last
+    };
+    let end = function.create_block();
+    for pair in blocks[DEEP..].windows(2) {
+        let mut cursor = Cursor::new(&mut function, pair[0]);
+        let goes_on = argument(&mut cursor, 1);
+        let goes_on = cursor.ins(Opcode::Iszero, &[goes_on]).unwrap();
+        let to = |block| BlockCall { block, args: Vec::new() };
+        cursor.brif(goes_on, to(end), to(pair[1]));
+    }
+    Cursor::new(&mut function, blocks[ALL - 1]).jump(end, &[]);
+    finish(&mut Cursor::new(&mut function, end), &[last]);
     module.entry = Some(module.funcs.push(function));
     agree(&module, &[Options::default()], &inputs()[..2]);
 }
