@@ -347,6 +347,9 @@ impl Token {
     }
 }
 
+/// The instructions that access memory, a program's or that of its frames.
+const ACCESSES: [&str; 4] = ["mload", "mstore", "frame_load", "frame_store"];
+
 /// Rows of accesses to memory, by what they are for.
 fn accesses(what: &str, circuit: &CircuitProgram, execution: &Execution, bar: f64) -> Result<(), Error> {
     let limbs: Vec<u64> = execution
@@ -362,7 +365,7 @@ fn accesses(what: &str, circuit: &CircuitProgram, execution: &Execution, bar: f6
     let mut own = 0;
     for region in profile::by_region(circuit, &execution.trace)? {
         for (part, rows) in &region.parts {
-            if matches!(part, Part::Instruction { mnemonic, .. } if mnemonic == "mload" || mnemonic == "mstore") {
+            if matches!(part, Part::Instruction { mnemonic, .. } if ACCESSES.contains(&mnemonic.as_str())) {
                 own += rows * region.executions;
             }
         }
