@@ -2,7 +2,8 @@
 //! twice is the same bytes, each block is checked, the source map leads to instructions, and code for every fork, made cheap in
 //! whatever, does by the rules of that fork what the original does.
 //!
-//! Each trial is a contract; with `ZVM_SLOW` all of the corpus.
+//! Each trial is a contract. With `ZVM_SLOW=1` those that are not listed here are compiled cheap in gas for every fork and otherwise
+//! once in each mode; with `ZVM_SLOW=all` in every mode for every fork, twice.
 
 #[expect(dead_code, reason = "shared with the tests of agreement, which need more of it")]
 mod calls;
@@ -20,6 +21,8 @@ use zvm::program::CODE_SIZE_LIMIT;
 use zvm::state::Changes;
 use zvm::{Error, Exit, Input, Program, Source, State};
 use zvm_backend_evm::{Fork, LowerError, Lowered, Optimize, Options, check};
+
+const MODES: [Optimize; 3] = [Optimize::Gas, Optimize::Size, Optimize::None];
 
 /// Calls for each fork.
 const CALLS: usize = 40;
@@ -66,12 +69,15 @@ fn check_contract(path: &Path) -> Result<(), Failed> {
         result => result.map_err(failed)?,
     };
     let code = program.code().ok_or("no bytecode")?;
-    for optimize in [Optimize::Gas, Optimize::Size, Optimize::None] {
+    let modes = modes(path);
+    for optimize in MODES {
         let options = Options { optimize, ..Options::default() };
         let lowered = program.lowered(&options).map_err(failed)?;
-        let again = program.lowered(&options).map_err(failed)?;
-        if (&lowered.code, &lowered.source_map) != (&again.code, &again.source_map) {
-            return Err(format!("{optimize:?}: twice is not the same").into());
+        if modes.contains(&optimize) {
+            let again = program.lowered(&options).map_err(failed)?;
+            if (&lowered.code, &lowered.source_map) != (&again.code, &again.source_map) {
+                return Err(format!("{optimize:?}: twice is not the same").into());
+            }
         }
         if optimize != Optimize::None && code.len() <= CODE_SIZE_LIMIT && lowered.code.len() > CODE_SIZE_LIMIT {
             return Err(format!("{optimize:?}: {} bytes do not fit an account", lowered.code.len()).into());
@@ -82,8 +88,15 @@ fn check_contract(path: &Path) -> Result<(), Failed> {
     // Only code without gaps can be run.
     match Program::load(&input) {
         Err(error) if error.exit() == Exit::Subset => Ok(()),
-        result => check_forks(&input, &result.map_err(failed)?),
+        result => check_forks(&input, &result.map_err(failed)?, modes),
     }
+}
+
+/// The modes in which a contract is compiled for every fork, and twice.
+fn modes(path: &Path) -> &'static [Optimize] {
+    let listed = CONTRACTS.iter().any(|&name| path.file_stem() == Some(name.as_ref()));
+    let all = std::env::var_os("ZVM_SLOW").as_deref() == Some("all".as_ref());
+    if listed || all { &MODES } else { &MODES[..1] }
 }
 
 /// Where the instructions of some code start.
@@ -155,7 +168,7 @@ fn needs(code: &[u8]) -> Fork {
 
 /// Code for each fork, by its rules, does what the original does by the same rules, or by those of the oldest fork that has
 /// its instructions: forks also differ in their precompiled contracts.
-fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
+fn check_forks(input: &Input, program: &Program, modes: &[Optimize]) -> Result<(), Failed> {
     let Source::Contract(contract) = &input.source else { return Err("not a contract".into()) };
     let end = contract.runtime.len() - program.metadata().map_or(0, <[u8]>::len);
     let since = needs(&contract.runtime[..end]);
@@ -163,7 +176,7 @@ fn check_forks(input: &Input, program: &Program) -> Result<(), Failed> {
     for fork in Fork::ALL {
         let original = Evm::new(&contract.runtime).with_gas_limit(GAS).with_fork(fork.max(since));
         let mut emitted: Vec<(Optimize, Evm)> = Vec::new();
-        for optimize in [Optimize::Gas, Optimize::Size, Optimize::None] {
+        for &optimize in modes {
             let lowered = match program.lowered(&Options { fork, optimize, ..Options::default() }) {
                 Err(Error::Lower(LowerError::Unsupported { .. })) if fork < Fork::Cancun => continue,
                 result => result.map_err(failed)?,
