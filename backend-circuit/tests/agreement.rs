@@ -18,7 +18,7 @@ const FOUND: [u64; 1] = [156];
 /// Random programs, each on several inputs.
 #[test]
 fn random_programs_agree() {
-    let programs: u64 = if std::env::var_os("ZVM_SLOW").is_some() { 900 } else { 60 };
+    let programs: u64 = if std::env::var_os("ZVM_SLOW").is_some() { 1200 } else { 60 };
     let first: u64 = std::env::var("ZVM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let (mut proved, mut refused) = (0, 0);
     for seed in FOUND.into_iter().chain(first..first + programs) {

@@ -186,11 +186,13 @@ fn but_advice(program: &Program, mut z: Vec<Fr>) -> Vec<Fr> {
 /// The same of programs with a state, whose slots may idle anywhere in an execution; only the hash of the advice moves on.
 #[test]
 fn an_idle_slot_leaves_the_state_as_it_is() {
+    // Of the kinds that idle, a third beside each that runs, in turns; all of them with `ZVM_SLOW=all`.
+    let all = std::env::var_os("ZVM_SLOW").as_deref() == Some("all".as_ref());
     for (program, calls, pre) in [counter(), token(), narrow(), lengths()] {
         let prepared = cut(&program, program.prepare(&calls, &pre).unwrap());
         let advice = program.layout().place(Element::Advice).unwrap();
         let mut z = prepared.initial_state(&program).unwrap();
-        let mut ran = BTreeSet::new();
+        let (mut ran, mut idled) = (BTreeSet::new(), BTreeSet::new());
         for (step, running) in prepared.trace.iter().enumerate() {
             if !ran.insert(running.index()) {
                 // Slots idle once while each kind runs.
@@ -201,17 +203,17 @@ fn an_idle_slot_leaves_the_state_as_it_is() {
             for (at, register) in junk.iter_mut().enumerate().skip(program.layout().len()) {
                 *register = -Fr::from(at as u64 + 2);
             }
-            // Of the kinds that idle, a third beside each that runs, in turns; all of them with `ZVM_SLOW=all`.
-            let all = std::env::var_os("ZVM_SLOW").as_deref() == Some("all".as_ref());
             let (first, stride) = if all { (0, 1) } else { (ran.len() % 3, 3) };
             for region in (first..program.slot_kinds()).step_by(stride).map(Region::new) {
                 junk[LABEL] = Fr::from(program.label(region) + 1);
                 let (mut after, _) = run_slots(&program, [region], &mut prepared.feed(step), &junk).unwrap();
                 after[advice] = junk[advice];
                 assert_eq!(after, junk, "step {step} {region}");
+                idled.insert(region.index());
             }
             z = run_slots(&program, [running], &mut prepared.feed(step), &z).unwrap().0;
         }
+        assert_eq!(idled.len(), program.slot_kinds(), "every kind idles");
     }
 }
 

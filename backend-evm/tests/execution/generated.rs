@@ -399,7 +399,7 @@ fn modules_with_many_live_values() {
 
 #[test]
 fn modules_with_many_live_values_and_a_free_pointer() {
-    run(0x7777_1234_4321_aaaa, 40, |random| Shape {
+    run(0x7777_1234_4321_aaaa, 60, |random| Shape {
         live: 14 + random.below(20),
         depth: 2,
         statements: 16,
