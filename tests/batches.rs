@@ -8,7 +8,7 @@
 //! E2, and leave nothing.
 //!
 //! With `ZVM_SLOW=1` shorter batches of two contracts are folded, compressed and verified as well, and every lie about their order and roots
-//! is refused; with `ZVM_SLOW=all` batches of all contracts.
+//! is refused; with `ZVM_SLOW=all` the whole batches of all contracts.
 
 #[allow(dead_code, reason = "nothing is in the examples")]
 mod corpus;
@@ -39,8 +39,8 @@ use zvm_ir::{Env, Halt, Outcome, Word};
 /// Calls of a contract, and of a batch.
 const CALLS: usize = 200;
 const BATCH: usize = 50;
-/// Calls that are folded.
-const FOLDED: usize = 12;
+/// Calls of a shorter batch that is folded.
+const SHORT: usize = 12;
 
 /// `permit` needs the precompile that recovers signers.
 const CONTRACTS: &[(&str, Kind, &[&str])] = &[
@@ -78,7 +78,7 @@ fn main() {
     let folded =
         CONTRACTS.iter().filter(|(name, ..)| all || slow && SLOW.contains(name)).map(|&(name, kind, without)| {
             let (title, file) = (format!("folded/{name}"), format!("contracts/{name}.json"));
-            corpus::trial(&title, &file, move |path| fold(kind, &Stage::new(path, kind, without)?))
+            corpus::trial(&title, &file, move |path| fold(kind, &Stage::new(path, kind, without)?, all))
         });
     libtest_mimic::run(&arguments, trials.chain(folded).collect()).exit();
 }
@@ -267,26 +267,27 @@ fn batch(stage: &Stage, calls: &[Call], outcomes: &[Outcome]) -> Result<u64, Fai
     Ok(checked.rows)
 }
 
-/// Proves a batch, and tries to pass it off as another.
-fn fold(kind: Kind, stage: &Stage) -> Result<(), Failed> {
+/// Proves a batch, of which all or few calls are made, and tries to pass it off as another.
+fn fold(kind: Kind, stage: &Stage, all: bool) -> Result<(), Failed> {
+    let (most, of_a_kind) = if all { (CALLS, CALLS) } else { (SHORT, SHORT / 2) };
     let mut state = stage.state.clone();
     let mut calls = Vec::new();
     let mut halts = [0, 0];
-    let mut made = 0;
-    while calls.len() < FOLDED {
+    for _ in 0..CALLS {
         let (call, run) = stage.next(&state)?;
-        made += 1;
-        let returned = run.outcome.halt == Halt::Return;
-        // As many of either kind, where so many fail.
-        let enough = halts[usize::from(returned)] == FOLDED / 2 && made < CALLS;
-        if enough || stage.provable(&call, &state)?.is_err() {
+        let returned = usize::from(run.outcome.halt == Halt::Return);
+        // Few calls are as many of either kind.
+        if halts[returned] == of_a_kind || stage.provable(&call, &state)?.is_err() {
             continue;
         }
-        halts[usize::from(returned)] += 1;
+        halts[returned] += 1;
         if let Some(changes) = &run.changes {
             state.apply(changes);
         }
         calls.push(call);
+        if calls.len() == most {
+            break;
+        }
     }
     let file = stage.file();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("batches");
