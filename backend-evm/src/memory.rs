@@ -5,8 +5,7 @@
 //! program itself reads and writes: an access at an unknown place still has a lowest one, below which memory that nobody
 //! names is free.
 
-use std::collections::BTreeSet;
-
+use cranelift_entity::SecondaryMap;
 use zvm_ir::reach::{implied, root};
 use zvm_ir::{Func, Function, Imm, Inst, InstData, Module, Opcode, Value, Word};
 
@@ -155,75 +154,48 @@ fn holes(mut spans: Vec<Span>, limit: u64) -> Vec<u64> {
 }
 
 /// The accesses of a function to memory, with the addresses that contain theirs.
+///
+/// A `bound` that an access implies is no instruction of the EVM: up to that access, a sum with its result may wrap around. So may one with
+/// what is loaded, if such a result was stored where solc keeps its pointer.
 pub(crate) fn spans(module: &Module, func: Func, ranges: &Ranges) -> Vec<(Inst, Access, Span)> {
     let function = &module.funcs[func];
     let implied = implied(function);
+    let mut places: SecondaryMap<Inst, usize> = SecondaryMap::new();
+    function.insts_in_order().zip(1..).for_each(|((_, inst), at)| places[inst] = at);
+    // Up to which place it matters where a value is from: zero where it never does.
+    let mut until: SecondaryMap<Value, usize> = SecondaryMap::new();
+    let mut stored = 0;
     let mut found = Vec::new();
-    for &block in &function.layout {
-        // A `bound` that an access implies is no instruction of the EVM: up to that access, a sum with its result may wrap around.
-        let mut open: BTreeSet<Inst> = BTreeSet::new();
-        // So may one with what is loaded, if such a result was stored where solc keeps its pointer.
-        let mut stored = false;
-        for &inst in &function.blocks[block].insts {
-            let data = &function.insts[inst];
-            if let (Opcode::Bound, Some(&arg)) = (data.opcode, data.args.first())
-                && implied.contains_key(&inst)
-                && ranges.of(module, func, arg).1 > Word::from(u128::MAX)
-            {
-                open.insert(inst);
-            }
-            for access in accesses(data) {
-                let span = if depends(function, access.offset, &open, stored) {
-                    (0, None)
-                } else {
-                    span(module, func, access, ranges)
-                };
-                found.push((inst, access, span));
-            }
-            if let (Opcode::Mstore, [_, value]) = (data.opcode, &data.args[..]) {
-                stored |= is_open(function, *value, &open) || depends(function, *value, &open, stored);
-            }
-            open.retain(|bound| !implied.get(bound).is_some_and(|by| by.contains(&inst)));
-            stored &= !open.is_empty();
+    for (_, inst) in function.insts_in_order() {
+        let data = &function.insts[inst];
+        for access in accesses(data) {
+            let wraps = wraps_until(function, access.offset, &until) >= places[inst];
+            found.push((inst, access, if wraps { (0, None) } else { span(module, func, access, ranges) }));
         }
+        let mut last = data.args.iter().map(|&arg| until[arg]).max().unwrap_or(0);
+        match (data.opcode, &data.args[..]) {
+            (Opcode::Bound, &[arg]) if ranges.of(module, func, arg).1 > Word::from(u128::MAX) => {
+                let access = implied.get(&inst).and_then(|by| by.first());
+                last = last.max(access.map_or(0, |&access| places[access]));
+            }
+            (Opcode::Mload, _) => last = last.max(stored),
+            (Opcode::Mstore, &[_, value]) => stored = stored.max(until[value]),
+            _ => {}
+        }
+        data.results.iter().for_each(|&result| until[result] = last);
     }
     found
 }
 
-/// Whether a value is the result of one of these instructions, in whatever width.
-fn is_open(function: &Function, mut value: Value, open: &BTreeSet<Inst>) -> bool {
-    while let Some(def) = function.def_inst(value) {
-        let data = &function.insts[def];
-        match (data.opcode, data.args.as_slice()) {
-            _ if open.contains(&def) => return true,
-            (Opcode::Zext | Opcode::Narrow | Opcode::Bound, &[arg]) => value = arg,
-            _ => return false,
-        }
+/// Up to which place an access at this value may be at any address. Through bounds and changes of width it is the same word as that which
+/// is bounded, and then one that no gas pays for.
+fn wraps_until(function: &Function, value: Value, until: &SecondaryMap<Value, usize>) -> usize {
+    let root = root(function, value);
+    match function.def_inst(root).map(|def| &function.insts[def]) {
+        Some(data) if data.opcode == Opcode::Mload => until[root],
+        Some(data) => data.args.iter().map(|&arg| until[arg]).max().unwrap_or(0),
+        None => 0,
     }
-    false
-}
-
-/// Whether a value is computed from the result of one of these instructions, and is not that result.
-fn depends(function: &Function, value: Value, open: &BTreeSet<Inst>, stored: bool) -> bool {
-    if open.is_empty() {
-        return false;
-    }
-    // Through bounds and changes of width it is the same word: an access at it is one that no gas pays for.
-    let mut seen: BTreeSet<Value> = BTreeSet::new();
-    let value = root(function, value);
-    let def = function.def_inst(value);
-    let mut work: Vec<Value> = def.map_or_else(Vec::new, |def| function.insts[def].args.clone());
-    if stored && def.is_some_and(|def| function.insts[def].opcode == Opcode::Mload) {
-        return true;
-    }
-    while let Some(value) = work.pop() {
-        let Some(def) = function.def_inst(value).filter(|_| seen.insert(value)) else { continue };
-        if open.contains(&def) || (stored && function.insts[def].opcode == Opcode::Mload) {
-            return true;
-        }
-        work.extend_from_slice(&function.insts[def].args);
-    }
-    false
 }
 
 /// The addresses that contain those of an access. An empty one is `(0, Some(0))`.

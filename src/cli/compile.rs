@@ -310,9 +310,15 @@ fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, ta
         table.arity
     );
     let _ = writeln!(out, "<table><tr><th>region<th>bytecode<th>loop depth<th>live<th>rows<th>slots<th>next");
+    // By what they are called: how many slots, and the rows of one.
+    let mut slots: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
+    for SlotRow { name, count, rows } in &table.slots {
+        let (slots, of_each) = slots.entry(name).or_default();
+        *slots += count;
+        *of_each = rows / u64::from(*count).max(1);
+    }
     for row in &table.regions {
-        let count: u32 =
-            table.slots.iter().filter(|slots| slots.name == row.region.to_string()).map(|slots| slots.count).sum();
+        let (count, _) = slots.remove(row.region.to_string().as_str()).unwrap_or_default();
         let pcs = row.pcs.map(|(first, last)| format!("{first:#06x} to {last:#06x}")).unwrap_or_default();
         let next: Vec<_> = row.next.iter().map(ToString::to_string).collect();
         let _ = writeln!(
@@ -326,16 +332,8 @@ fn html(origin: &str, program: &Loaded, lowered: &Lowered, circuit: &Circuit, ta
         );
     }
     // What no part of the program becomes has no place in it.
-    let mut others: BTreeMap<&str, (u32, u64)> = BTreeMap::new();
-    for SlotRow { name, count, rows } in &table.slots {
-        if table.regions.iter().all(|row| row.region.to_string() != *name) {
-            let (slots, of_each) = others.entry(name).or_default();
-            *slots += count;
-            *of_each = rows / u64::from(*count).max(1);
-        }
-    }
-    for (name, (slots, rows)) in others {
-        let _ = writeln!(out, "<tr><td>{name}<td><td><td><td class=n>{}<td class=n>{slots}<td>", grouped(rows));
+    for (name, (count, rows)) in slots {
+        let _ = writeln!(out, "<tr><td>{name}<td><td><td><td class=n>{}<td class=n>{count}<td>", grouped(rows));
     }
     let _ = writeln!(out, "</table>");
     let unprovable = circuit.unprovable();

@@ -6,11 +6,13 @@
 //! - [`code`]: code that reads itself, jumps that go nowhere, long dispatches
 //! - [`accounts`]: calls of itself and of others, storage between them, creation, destruction, static frames
 //! - [`constructors`]: creation code with arguments and immutables
+//! - [`growth`]: what compiling takes, by how much there is
 
 mod accounts;
 mod assembler;
 mod code;
 mod constructors;
+mod growth;
 mod memory;
 mod stack;
 

@@ -86,15 +86,15 @@ pub(super) fn split_shared_exits(func: &mut Function) {
                 && func.targets(block).iter().all(|target| target.block != block)
         })
         .collect();
+    // A copy is not in the layout yet, so what these are does not change on the way.
+    let mut branches: SecondaryMap<Block, Vec<(Inst, usize)>> = SecondaryMap::new();
+    for (_, inst) in func.insts_in_order() {
+        for (at, target) in func.insts[inst].targets.iter().enumerate() {
+            branches[target.block].push((inst, at));
+        }
+    }
     for block in shared {
-        let branches: Vec<(Inst, usize)> = func
-            .insts_in_order()
-            .flat_map(|(_, inst)| {
-                let targets = func.insts[inst].targets.iter().enumerate();
-                targets.filter(|(_, target)| target.block == block).map(move |(at, _)| (inst, at)).collect::<Vec<_>>()
-            })
-            .collect();
-        for &(inst, at) in branches.iter().skip(1) {
+        for &(inst, at) in branches[block].iter().skip(1) {
             let copy = copy_block(func, block);
             func.insts[inst].targets[at].block = copy;
         }
