@@ -162,7 +162,7 @@ pub(crate) fn spans(module: &Module, func: Func, ranges: &Ranges) -> Vec<(Inst, 
     let implied = implied(function);
     let mut places: SecondaryMap<Inst, usize> = SecondaryMap::new();
     function.insts_in_order().zip(1..).for_each(|((_, inst), at)| places[inst] = at);
-    // Up to which place it matters where a value is from: zero where it never does.
+    // Up to the instruction at which place a sum with a value may wrap around: zero where none may.
     let mut until: SecondaryMap<Value, usize> = SecondaryMap::new();
     let mut stored = 0;
     let mut found = Vec::new();

@@ -41,13 +41,14 @@ fn programs_twice_as_long_take_twice_the_work() {
                 looks().expect("this build counts") - before
             };
             let [one, two] = [300, 600].map(took);
-            eprintln!("{what} ({backend}): {one} looks, {two} for twice as much");
+            let line = format!("{what} ({backend}): {one} looks, {two} for twice as much\n");
+            eprint!("{line}");
             if two > 2 * one + 2 * one * SLACK / 100 {
-                found += &format!("\n{what} ({backend}): {one} looks, {two} for twice as much");
+                found += &line;
             }
         }
     }
-    assert!(found.is_empty(), "{found}");
+    assert!(found.is_empty(), "\n{found}");
 }
 
 fn circuit(program: &Program) {
