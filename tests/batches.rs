@@ -33,6 +33,7 @@ use zvm_backend_circuit::execute::Call as CircuitCall;
 use zvm_backend_circuit::field::to_u256;
 use zvm_backend_circuit::nova::Fr;
 use zvm_backend_circuit::program::Program as CircuitProgram;
+use zvm_backend_circuit::prover::ProveFacts;
 use zvm_backend_circuit::replay::Prepared;
 use zvm_ir::{Env, Halt, Outcome, Word};
 
@@ -78,7 +79,7 @@ fn main() {
     let folded =
         CONTRACTS.iter().filter(|(name, ..)| all || slow && SLOW.contains(name)).map(|&(name, kind, without)| {
             let (title, file) = (format!("folded/{name}"), format!("contracts/{name}.json"));
-            corpus::trial(&title, &file, move |path| fold(kind, &Stage::new(path, kind, without)?, all))
+            corpus::trial(&title, &file, move |path| fold(name, kind, &Stage::new(path, kind, without)?, all))
         });
     libtest_mimic::run(&arguments, trials.chain(folded).collect()).exit();
 }
@@ -268,7 +269,7 @@ fn batch(stage: &Stage, calls: &[Call], outcomes: &[Outcome]) -> Result<u64, Fai
 }
 
 /// Proves a batch, of which all or few calls are made, and tries to pass it off as another.
-fn fold(kind: Kind, stage: &Stage, all: bool) -> Result<(), Failed> {
+fn fold(name: &str, kind: Kind, stage: &Stage, all: bool) -> Result<(), Failed> {
     let (most, of_a_kind) = if all { (CALLS, CALLS) } else { (SHORT, SHORT / 2) };
     let mut state = stage.state.clone();
     let mut calls = Vec::new();
@@ -296,6 +297,9 @@ fn fold(kind: Kind, stage: &Stage, all: bool) -> Result<(), Failed> {
     let options =
         artifact::Options { kind: compressed, cache: Some(&cache), limits, keep: None, progress: &mut progress };
     let proved = artifact::prove(&stage.program, &calls, Start::File(&file), options).map_err(failed)?;
+    let ProveFacts { steps, segments, rows_per_step, cpu_seconds, .. } = proved.facts;
+    let size = format!("{steps} steps of at most {rows_per_step} rows in {segments} segments");
+    println!("{name}: {} calls folded in {size}, {cpu_seconds:.0} CPU s", calls.len());
     let verify = |file: &ProofFile, expected: &Expected| {
         artifact::verify("proof", &file.encode(), &stage.program, expected, Some(&cache)).map(drop)
     };

@@ -5,17 +5,20 @@
 //! `Σ steps · (step + idle row · rows) + (row − idle row) · rows that run + (setup and compression) · rows of a step`
 //!
 //! with the constants of [`Model`], under a budget of memory, which bounds the rows of a step. Candidates are stretches of the
-//! execution itself (of whole calls too), units of its hottest loop repeated, and its regions spread in proportion; each is simulated on
-//! the trace, and slots that seldom run are dropped, and others put where executions wait for them ([`gaps`]), as long as that
-//! makes the estimate smaller. A trace whose regions change from one part to
+//! execution itself, units of its hottest loop repeated, its regions spread in proportion, and its calls, a few as they are or many merged
+//! ([`calls`]); each is simulated on the trace ([`walk`]), and slots that seldom run are dropped, and others put where executions wait for
+//! them ([`gaps`]), as long as that makes the estimate smaller. A trace whose regions change from one part to
 //! the next is cut there if two plans cost less than one.
 //!
 //! Everything is decided by counting, so that the same trace gives the same plan.
 
+mod calls;
 mod gaps;
+mod walk;
 
 use std::collections::BTreeMap;
 
+use calls::Calls;
 use cranelift_entity::{EntityRef, PrimaryMap};
 
 use crate::error::CircuitError;
@@ -24,7 +27,7 @@ use crate::plan::Plan;
 use crate::program::Program;
 use crate::prover::{MAX_STEP_ROWS, MAX_STEPS};
 use crate::region::Region;
-use crate::schedule::{Cursor, Schedule, Simulation};
+use crate::schedule::{Schedule, Simulation};
 
 /// What proving takes, on the class of machine that `docs/proving.md` describes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +75,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// CPU seconds of segments whose steps have `rows` rows each, together.
+    /// CPU seconds of segments whose steps have `rows` rows together.
     fn seconds(&self, simulation: &Simulation, rows: u64) -> f64 {
         let (steps, all, run) = (simulation.steps as f64, simulation.rows as f64, simulation.rows_run as f64);
         steps * self.step
@@ -109,7 +112,8 @@ impl Model {
 /// What a plan has to keep to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory that proving may take, if the user says so; else [`MEMORY_BYTES`], and more where a program does not do with that.
+    /// Bytes of memory that proving may take, if the user says so; else [`MEMORY_BYTES`], [`MORE_MEMORY_BYTES`] where that saves much, and
+    /// more where a program does not do with that.
     pub memory_bytes: Option<u64>,
     /// Rows that a step should have, if the user says so.
     pub rows_per_step: Option<u64>,
@@ -117,6 +121,10 @@ pub struct Limits {
 
 /// The memory that plans keep to where they can, unless the user says otherwise.
 pub const MEMORY_BYTES: u64 = 2 << 30;
+/// The memory that plans may take where that saves much.
+pub const MORE_MEMORY_BYTES: u64 = 4 << 30;
+/// Plans that take more than [`MEMORY_BYTES`] have to cost less than this part of one that does not.
+const WORTH_MEMORY: f64 = 0.75;
 
 impl Limits {
     /// The most rows that a step may have, where it cannot have fewer than `least`: one slot of each region.
@@ -124,10 +132,15 @@ impl Limits {
     /// # Errors
     /// `Memory` if the user allows less memory than a step of `least` rows takes, `StepSize` if no step has so many.
     pub fn most_rows(&self, model: &Model, least: u64) -> Result<u64, CircuitError> {
+        self.most_rows_in(MEMORY_BYTES, model, least)
+    }
+
+    /// As [`Limits::most_rows`], where plans keep to `bytes` unless the user says otherwise.
+    fn most_rows_in(&self, bytes: u64, model: &Model, least: u64) -> Result<u64, CircuitError> {
         if least > MAX_STEP_ROWS {
             return Err(CircuitError::StepSize(least));
         }
-        let fits = model.rows_in(self.memory_bytes.unwrap_or(MEMORY_BYTES));
+        let fits = model.rows_in(self.memory_bytes.unwrap_or(bytes));
         match self.memory_bytes {
             Some(allowed) if fits < least => Err(CircuitError::Memory { needed: model.memory(least), allowed }),
             // Small regions have to fit more than once, or each of their runs takes a step of its own.
@@ -138,12 +151,17 @@ impl Limits {
 }
 
 /// How often a plan is filled where executions wait.
-const FILLS: usize = 64;
+const FILLS: usize = 256;
 /// Groups of slots and runs of regions that one simulation may go through for plans to be filled: what is longer is loops.
 const MAX_WORK: u64 = 1 << 20;
+/// Those that all simulations for one choice may go through before it is left at the best so far.
+const MAX_WORK_OF_CHOICE: u64 = 1 << 26;
 
 /// The most segments the planner makes.
 const SEGMENTS: usize = 4;
+
+/// How many places are looked at closely for a cut, the most promising first.
+const CUTS: usize = 3;
 
 /// Two plans have to cost less than this part of one.
 const WORTH_CUTTING: f64 = 0.9;
@@ -165,7 +183,7 @@ pub struct Estimate {
 /// `StepSize` if a region that the execution needs is larger than any step, `Memory` if it takes more than the limit, `TooManySteps`.
 pub fn schedule(program: &Program, trace: &Trace, limits: Limits) -> Result<(Schedule, Estimate), CircuitError> {
     let model = Model::default();
-    let mut pieces = vec![(trace.clone(), choose(program, trace, limits, &model)?)];
+    let mut pieces = vec![(trace.clone(), choose(program, trace, limits, &model, Effort::Full)?)];
     'cutting: while pieces.len() < SEGMENTS {
         for index in 0..pieces.len() {
             let (piece, whole) = &pieces[index];
@@ -201,7 +219,7 @@ pub fn plan(program: &Program, traces: &[Trace], limits: Limits) -> Result<(Plan
     let model = Model::default();
     let mut all = Trace::default();
     traces.iter().for_each(|trace| all.extend(trace));
-    let Choice { plan, simulation, seconds } = choose(program, &all, limits, &model)?;
+    let Choice { plan, simulation, seconds } = choose(program, &all, limits, &model, Effort::Full)?;
     let memory_bytes = model.memory(plan.rows(program.rows()));
     Ok((plan, Estimate { simulation, seconds, memory_bytes }))
 }
@@ -214,6 +232,15 @@ struct Choice {
     seconds: f64,
 }
 
+/// How hard to look for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// For a first look: the best candidate is improved.
+    Some,
+    /// Merged calls are candidates too, and each is improved.
+    Full,
+}
+
 /// Weighs candidates against each other.
 struct Search<'a> {
     trace: &'a Trace,
@@ -221,35 +248,55 @@ struct Search<'a> {
     model: &'a Model,
     /// The most rows of a step.
     most: u64,
+    /// The rows of all runs of the trace.
+    run: u64,
+    /// What simulations have gone through.
+    work: u64,
     best: Option<Choice>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(trace: &'a Trace, rows: &'a PrimaryMap<Region, u64>, model: &'a Model, most: u64) -> Self {
+        let run = trace.runs().iter().map(|&(region, count)| rows[region].saturating_mul(count));
+        let run = run.fold(0u64, u64::saturating_add);
+        Self { trace, rows, model, most, run, work: 0, best: None }
+    }
+
+    /// What one simulation of a plan goes through.
+    fn work_of(&self, plan: &Plan) -> u64 {
+        (plan.slots().len() + self.trace.runs().len() + self.rows.len()) as u64
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.work > MAX_WORK_OF_CHOICE
+    }
+
+    /// What `steps` steps of a plan make of the trace.
+    fn simulated(&self, plan: &Plan, steps: u64) -> Simulation {
+        let (slots, rows) = (plan.len() as u64, plan.rows(self.rows));
+        let (slots, rows) = (steps.saturating_mul(slots), steps.saturating_mul(rows));
+        Simulation { steps, slots, slots_run: self.trace.len(), rows, rows_run: self.run }
+    }
+
     /// Takes a candidate if it is the best so far; whether it is.
     fn offer(&mut self, plan: Plan) -> bool {
         let step_rows = plan.rows(self.rows);
         if plan.is_empty() || step_rows > self.most {
             return false;
         }
-        let slots = plan.len() as u64;
-        let mut cursor = Cursor::new(self.trace);
-        let mut simulation = Simulation::default();
-        let least = self.best.as_ref().map_or(f64::INFINITY, |best| best.seconds);
-        while !cursor.is_done() {
-            let progress = cursor.step_counting(&plan, self.rows);
-            if progress.slots == 0 {
-                return false;
-            }
-            let (slots_run, rows_run) = (progress.slots, progress.rows);
-            simulation = simulation.and(Simulation { steps: 1, slots, slots_run, rows: step_rows, rows_run });
-            // Hopeless candidates are given up on the way.
-            if simulation.steps.is_multiple_of(64) && self.model.seconds(&simulation, step_rows) > least {
-                return false;
-            }
-        }
-        let seconds = self.model.seconds(&simulation, step_rows);
-        let better = seconds < least;
+        self.work += self.work_of(&plan);
+        let seconds = |steps| self.model.seconds(&self.simulated(&plan, steps), step_rows);
+        // Hopeless candidates are given up on the way.
+        let most = self
+            .best
+            .as_ref()
+            .map_or(f64::INFINITY, |best| (best.seconds - seconds(0)) / (seconds(1) - seconds(0)) + 1.0);
+        let most = if most < u64::MAX as f64 { most.max(0.0) as u64 } else { u64::MAX };
+        let Some(steps) = walk::steps(&plan, self.trace, walk::regions(self.rows), most) else { return false };
+        let seconds = seconds(steps);
+        let better = self.best.as_ref().is_none_or(|best| seconds < best.seconds);
         if better {
+            let simulation = self.simulated(&plan, steps);
             self.best = Some(Choice { plan, simulation, seconds });
         }
         better
@@ -259,7 +306,7 @@ impl Search<'_> {
     fn prune(&mut self) {
         for _ in 0..4 {
             let Some(best) = &self.best else { return };
-            let usage = usage(&best.plan, self.trace);
+            let usage = walk::usage(&best.plan, self.trace, walk::regions(self.rows));
             let (plan, steps) = (best.plan.clone(), best.simulation.steps);
             let mut improved = false;
             for percent in [0, 1, 5, 10, 20, 30, 40, 50, 60] {
@@ -274,10 +321,9 @@ impl Search<'_> {
     /// Offers the best plan with slots where the execution waits for them longest, as long as that is better.
     fn fill(&mut self) {
         for _ in 0..FILLS {
-            let Some(best) = &self.best else { return };
+            let Some(best) = self.best.as_ref().filter(|_| !self.is_exhausted()) else { return };
             let (plan, steps) = (best.plan.clone(), best.simulation.steps);
-            let work = steps.saturating_mul(plan.slots().len() as u64).saturating_add(self.trace.runs().len() as u64);
-            if work > MAX_WORK {
+            if self.work_of(&plan) > MAX_WORK {
                 return;
             }
             let improved = gaps::filled(&plan, self.trace, self.rows, steps).any(|plan| self.offer(plan));
@@ -286,6 +332,21 @@ impl Search<'_> {
             }
             self.prune();
         }
+    }
+
+    /// Improves a candidate by itself, and takes what comes of it if that is the best so far.
+    fn improve(&mut self, plan: Plan) {
+        if self.is_exhausted() || self.work_of(&plan) > MAX_WORK {
+            return;
+        }
+        let best = self.best.take();
+        self.offer(plan);
+        self.prune();
+        self.fill();
+        self.best = match (best, self.best.take()) {
+            (Some(best), Some(new)) => Some(if new.seconds < best.seconds { new } else { best }),
+            (best, new) => best.or(new),
+        };
     }
 
     /// Offers the best plan several times over, where steps are cheaper if they are fewer.
@@ -305,40 +366,69 @@ impl Search<'_> {
     }
 }
 
-fn choose(program: &Program, trace: &Trace, limits: Limits, model: &Model) -> Result<Choice, CircuitError> {
-    let rows = program.rows();
+/// Chooses a plan within [`MEMORY_BYTES`], or within more where that saves much.
+fn choose(
+    program: &Program,
+    trace: &Trace,
+    limits: Limits,
+    model: &Model,
+    effort: Effort,
+) -> Result<Choice, CircuitError> {
     let counts = counts(trace);
-    let once: u64 = counts.keys().map(|&region| rows[region]).sum();
-    let total =
-        counts.iter().fold(0u64, |sum, (&region, &count)| sum.saturating_add(rows[region].saturating_mul(count)));
+    let once: u64 = counts.keys().map(|&region| program.rows()[region]).sum();
     let most = limits.most_rows(model, once)?;
-    // A size that the user asks for is a wish; a limit of memory is none.
-    let most = match limits {
-        Limits { rows_per_step: Some(wanted), memory_bytes } => {
-            let bound = if memory_bytes.is_some() { most } else { MAX_STEP_ROWS };
-            wanted.max(once + once / 16).min(bound)
-        }
-        _ => most,
-    };
-    let mut search = Search { trace, rows, model, most, best: None };
-    for target in targets(total, most, limits.rows_per_step) {
-        search.offer(Plan::from_trace(program, trace, target, crate::prover::RECURSION_ROWS));
-        search.offer(units(&counts, rows, target));
-        search.offer(spread(&counts, rows, target));
-        // One slot of each region takes as many steps as the execution goes back, but always suffices.
-        search.offer(Plan::new(counts.keys().copied()));
+    if let Some(wanted) = limits.rows_per_step {
+        // A size that the user asks for is a wish; a limit of memory is none.
+        let bound = if limits.memory_bytes.is_some() { most } else { MAX_STEP_ROWS };
+        let most = wanted.max(once + once / 16).min(bound);
+        return choose_within(program, trace, &counts, Some(wanted), most, model, effort);
     }
-    for plan in gaps::of_calls(program, trace, counts.keys().copied(), most) {
+    let choice = choose_within(program, trace, &counts, None, most, model, effort)?;
+    let more = limits.most_rows_in(MORE_MEMORY_BYTES, model, once)?;
+    // Plans that leave room would have grown into it.
+    if more <= most || choice.plan.rows(program.rows()) <= most / 2 {
+        return Ok(choice);
+    }
+    let larger = choose_within(program, trace, &counts, None, more, model, effort)?;
+    Ok(if larger.seconds < choice.seconds * WORTH_MEMORY { larger } else { choice })
+}
+
+/// Chooses a plan of at most `most` rows, of about `wanted` if the user says so.
+fn choose_within(
+    program: &Program,
+    trace: &Trace,
+    counts: &BTreeMap<Region, u64>,
+    wanted: Option<u64>,
+    most: u64,
+    model: &Model,
+    effort: Effort,
+) -> Result<Choice, CircuitError> {
+    let rows = program.rows();
+    let mut search = Search::new(trace, rows, model, most);
+    for target in targets(search.run, most, wanted) {
+        search.offer(Plan::from_trace(program, trace, target, crate::prover::RECURSION_ROWS));
+        search.offer(units(counts, rows, target));
+        search.offer(spread(counts, rows, target));
+    }
+    // One slot of each region takes as many steps as the execution goes back, but always suffices.
+    search.offer(Plan::new(counts.keys().copied()));
+    let calls = Calls::new(program, trace, most);
+    for plan in calls.whole() {
         search.offer(plan);
     }
     search.prune();
     search.fill();
-    if limits.rows_per_step.is_none() {
+    if effort == Effort::Full && wanted.is_none() {
+        for plan in calls.merged() {
+            search.improve(plan);
+        }
+    }
+    if wanted.is_none() {
         search.repeat();
         search.prune();
         search.fill();
     }
-    search.best.ok_or(CircuitError::StepSize(once))
+    search.best.ok_or_else(|| CircuitError::StepSize(counts.keys().map(|&region| rows[region]).sum()))
 }
 
 /// How often each region runs.
@@ -400,39 +490,6 @@ fn spread(counts: &BTreeMap<Region, u64>, rows: &PrimaryMap<Region, u64>, target
     Plan::new(places.into_iter().map(|(_, region)| region))
 }
 
-/// For each group of slots and each slot of it, in how many steps it runs.
-fn usage(plan: &Plan, trace: &Trace) -> Vec<Vec<u64>> {
-    let mut usage: Vec<Vec<u64>> = plan.slots().iter().map(|slots| vec![0; slots.count as usize]).collect();
-    let groups: Vec<Plan> = plan
-        .slots()
-        .iter()
-        .map(|slots| {
-            let mut group = Plan::default();
-            group.push(slots.region, slots.count);
-            group
-        })
-        .collect();
-    let mut cursor = Cursor::new(trace);
-    while !cursor.is_done() {
-        let before = cursor.ran;
-        for (group, usage) in groups.iter().zip(&mut usage) {
-            // The slots that run are the first ones of a group. The last place counts how often that many ran, for now.
-            if let Some(last) = (cursor.step(group).slots as usize).checked_sub(1) {
-                usage[last] += 1;
-            }
-        }
-        if cursor.ran == before {
-            break;
-        }
-    }
-    for slots in &mut usage {
-        for at in (1..slots.len()).rev() {
-            slots[at - 1] += slots[at];
-        }
-    }
-    usage
-}
-
 /// The plan without slots that run in at most so many steps, but with one of each region.
 fn without_idle(plan: &Plan, usage: &[Vec<u64>], most: u64) -> Plan {
     let mut busiest: BTreeMap<Region, (u64, usize)> = BTreeMap::new();
@@ -483,13 +540,22 @@ fn cut(
         .collect();
     places.sort_unstable();
     places.dedup();
-    let mut best: Option<(f64, [(Trace, Choice); 2])> = None;
-    for place in places {
+    let parts = |place: u64, effort: Effort| -> Result<(f64, [(Trace, Choice); 2]), CircuitError> {
         let (head, tail) = trace.split(place);
-        let (a, b) = (choose(program, &head, limits, model)?, choose(program, &tail, limits, model)?);
-        let seconds = a.seconds + b.seconds;
+        let a = choose(program, &head, limits, model, effort)?;
+        let b = choose(program, &tail, limits, model, effort)?;
+        Ok((a.seconds + b.seconds, [(head, a), (tail, b)]))
+    };
+    let mut promising = Vec::with_capacity(places.len());
+    for place in places {
+        promising.push((parts(place, Effort::Some)?.0, place));
+    }
+    promising.sort_by(|(a, first), (b, second)| a.total_cmp(b).then(first.cmp(second)));
+    let mut best: Option<(f64, [(Trace, Choice); 2])> = None;
+    for &(_, place) in promising.iter().take(CUTS) {
+        let (seconds, parts) = parts(place, Effort::Full)?;
         if seconds < whole.seconds * WORTH_CUTTING && best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-            best = Some((seconds, [(head, a), (tail, b)]));
+            best = Some((seconds, parts));
         }
     }
     Ok(best.map(|(_, parts)| parts))

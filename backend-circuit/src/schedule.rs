@@ -164,7 +164,6 @@ pub(crate) struct Progress {
 /// A place in a trace: what folding knows as the label.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'a> {
-    runs: &'a [(Region, u64)],
     rest: &'a [(Region, u64)],
     /// The region that runs next, and how often in a row.
     run: Option<(Region, u64)>,
@@ -174,7 +173,7 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
-        let mut cursor = Self { runs: trace.runs(), rest: trace.runs(), run: None, ran: 0 };
+        let mut cursor = Self { rest: trace.runs(), run: None, ran: 0 };
         cursor.advance();
         cursor
     }
@@ -184,13 +183,6 @@ impl<'a> Cursor<'a> {
             self.rest = rest;
             *first
         });
-    }
-
-    /// The runs that are still to come, if none of them has begun.
-    pub(crate) fn whole_runs(&self) -> Option<&'a [(Region, u64)]> {
-        let (_, left) = self.run?;
-        let ahead = self.runs.get(self.runs.len() - self.rest.len() - 1..)?;
-        ahead.first().filter(|(_, count)| *count == left).map(|_| ahead)
     }
 
     /// Whether the execution has ended.

@@ -61,6 +61,14 @@ impl<F: PrimeField> ConstraintSystem<F> for Assignment<F> {
     {
     }
 
+    fn is_witness_generator(&self) -> bool {
+        true
+    }
+
+    fn extend_aux(&mut self, values: &[F]) {
+        self.private.extend_from_slice(values);
+    }
+
     fn push_namespace<NR, N>(&mut self, _: N)
     where
         NR: Into<String>,

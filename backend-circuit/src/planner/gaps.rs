@@ -4,15 +4,15 @@
 //! or, what is worst, in the next. Short calls that go different ways do little else. Slots for what comes next, put in the place where
 //! the execution waits, and up to where it meets the plan again, cost their rows in every step and save those that idle.
 
+use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 
 use cranelift_entity::PrimaryMap;
 
+use super::walk::{Piece, regions, walk};
 use crate::execute::Trace;
 use crate::plan::Plan;
-use crate::program::Program;
 use crate::region::Region;
-use crate::schedule::Cursor;
 
 /// The most runs of regions that are put in one place.
 const MAX_RUNS: usize = 40;
@@ -20,8 +20,6 @@ const MAX_RUNS: usize = 40;
 const MAX_SLOTS: u64 = 4;
 /// How many places are tried, the most promising first.
 const TRIED: usize = 12;
-/// How many whole calls are tried as a plan.
-const CALLS: [usize; 9] = [1, 2, 4, 8, 16, 24, 32, 48, 64];
 
 /// Slots in the place of some wait: before which group, and which.
 type Filling = (usize, Vec<(Region, u32)>);
@@ -63,36 +61,23 @@ fn waits(plan: &Plan, trace: &Trace, rows: &PrimaryMap<Region, u64>) -> BTreeMap
     }
     let step_rows = before[groups.len()];
     let mut waits = BTreeMap::new();
-    let mut cursor = Cursor::new(trace);
-    // After which group something ran last, in which step, and the runs that were to come then.
-    let (mut last, mut last_step, mut step) = (0, 0, 0u64);
-    let mut ahead = None;
-    while !cursor.is_done() {
-        let ran = cursor.ran;
-        for (index, slots) in groups.iter().enumerate() {
-            if cursor.is_done() {
-                break;
-            }
-            if cursor.run_group(slots) == 0 {
-                continue;
-            }
-            let idle = ((step - last_step) * step_rows + before[index]).saturating_sub(before[last]);
-            if let Some(runs) = ahead.filter(|_| idle > 0) {
-                let meets = groups.get(last).or(groups.first()).map(|slots| slots.region);
-                let runs = filling(runs, meets);
+    // After which group something ran last, and in which step.
+    let mut last: Option<(usize, u64)> = None;
+    walk(plan, trace, regions(rows), |Piece { step, steps, group, run, begins, .. }| {
+        if let Some((after, last_step)) = last.filter(|_| begins) {
+            let idle = ((step - last_step) * step_rows + before[group]).saturating_sub(before[after]);
+            if idle > 0 {
+                let meets = groups.get(after).or(groups.first()).map(|slots| slots.region);
+                let runs = filling(&trace.runs()[run..], meets);
                 let saved = idle.saturating_sub(cost(&runs, rows));
                 if saved > 0 && !runs.is_empty() {
-                    *waits.entry((last, runs)).or_insert(0) += saved;
+                    *waits.entry((after, runs)).or_insert(0) += saved;
                 }
             }
-            (last, last_step) = (index + 1, step);
-            ahead = cursor.whole_runs();
         }
-        if cursor.ran == ran {
-            break;
-        }
-        step += 1;
-    }
+        last = Some((group + 1, step + steps - 1));
+        ControlFlow::Continue(())
+    });
     waits
 }
 
@@ -100,46 +85,6 @@ fn waits(plan: &Plan, trace: &Trace, rows: &PrimaryMap<Region, u64>) -> BTreeMap
 fn filling(runs: &[(Region, u64)], meets: Option<Region>) -> Vec<(Region, u32)> {
     let until = runs.iter().take(MAX_RUNS).take_while(|(region, _)| Some(*region) != meets);
     until.map(|&(region, count)| (region, count.min(MAX_SLOTS) as u32)).collect()
-}
-
-/// Whole calls of the execution as plans, a few in a row, with the other regions once behind them; none larger than `most` rows.
-pub(super) fn of_calls(
-    program: &Program,
-    trace: &Trace,
-    regions: impl Iterator<Item = Region> + Clone,
-    most: u64,
-) -> Vec<Plan> {
-    let rows = program.rows();
-    let runs = trace.runs();
-    let entries = runs.iter().enumerate().filter(|(_, (region, _))| program.is_entry(*region));
-    let entries: Vec<usize> = entries.map(|(at, _)| at).collect();
-    let mut plans = Vec::new();
-    for calls in CALLS {
-        for third in 0..3 {
-            let first = entries.len() * third / 3;
-            let Some(&start) = entries.get(first) else { continue };
-            let end = entries.get(first + calls).copied().unwrap_or(runs.len());
-            if first + calls > entries.len() {
-                continue;
-            }
-            let mut plan = Plan::default();
-            let mut size = 0u64;
-            for &(region, count) in &runs[start..end] {
-                size = size.saturating_add(rows[region].saturating_mul(count));
-                if size > most {
-                    break;
-                }
-                plan.push(region, u32::try_from(count).unwrap_or(u32::MAX));
-            }
-            if size > most {
-                continue;
-            }
-            let present: Vec<Region> = plan.slots().iter().map(|slots| slots.region).collect();
-            regions.clone().filter(|region| !present.contains(region)).for_each(|region| plan.push(region, 1));
-            plans.push(plan);
-        }
-    }
-    plans
 }
 
 #[cfg(test)]

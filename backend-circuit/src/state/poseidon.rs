@@ -118,6 +118,12 @@ impl<F: PrimeField> Permutation<F> {
         elements: &[Lc<F>],
     ) -> Result<Lc<F>, SynthesisError> {
         debug_assert_eq!(elements.len() + 1, self.width);
+        if cs.is_witness_generator() {
+            let (values, digest) = self.witness(active, tag, elements).ok_or(SynthesisError::AssignmentMissing)?;
+            cs.extend_aux(&values);
+            // A witness generator is asked for no row, so it does not matter what the digest is a combination of.
+            return Ok(Lc::variable(CS::one(), Some(digest)));
+        }
         let mut state: Vec<Lc<F>> = [active.times(tag)].into_iter().chain(elements.iter().cloned()).collect();
         let half = self.full.len() / 2;
         for (round, constants) in self.full.iter().enumerate() {
@@ -145,6 +151,47 @@ impl<F: PrimeField> Permutation<F> {
             state = self.mix(&boxed);
         }
         Err(SynthesisError::Unsatisfiable)
+    }
+
+    /// The values of the variables of [`Permutation::hash`] in order, and the digest; `None` where a value is missing.
+    fn witness(&self, active: &Lc<F>, tag: F, elements: &[Lc<F>]) -> Option<(Vec<F>, F)> {
+        let active = active.value()?;
+        let mut values = Vec::with_capacity(3 * (self.full.len() * self.width + self.partial.len()));
+        let mut fifth = |x: F| {
+            let square = x.square();
+            let fourth = square.square();
+            values.extend([square, fourth, fourth * x]);
+            fourth * x
+        };
+        let dot = |row: &[F], state: &[F]| row.iter().zip(state).map(|(a, b)| *a * b).sum::<F>();
+        let mut state = vec![active * tag];
+        for element in elements {
+            state.push(element.value()?);
+        }
+        let half = self.full.len() / 2;
+        for (round, constants) in self.full.iter().enumerate() {
+            if round == half {
+                let mut known = vec![active];
+                known.extend(&state);
+                for form in &self.partial {
+                    known.push(fifth(dot(form, &known)));
+                }
+                state = self.after.iter().map(|form| dot(form, &known)).collect();
+            }
+            for (i, (x, constant)) in state.iter_mut().zip(constants).enumerate() {
+                let known = if i == 0 { Some(tag) } else { elements[i - 1].as_constant() };
+                *x = match known.filter(|_| round == 0) {
+                    Some(known) => active * (known + constant).pow_vartime([5]),
+                    None => fifth(*x + *constant * active),
+                };
+            }
+            if round + 1 == self.full.len() {
+                let digest = dot(&self.matrix[1], &state);
+                return Some((values, digest));
+            }
+            state = self.matrix.iter().map(|row| dot(row, &state)).collect();
+        }
+        None
     }
 
     fn partial_rounds<CS: ConstraintSystem<F>>(
@@ -258,7 +305,7 @@ fn tagged<F: PrimeField, A: Arity<F>>(base: &PoseidonConstants<F, A>, identifier
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cs::{CheckCs, Names};
+    use crate::cs::{Assignment, CheckCs, Names};
 
     fn agrees<F: PrimeField>() {
         let hasher = Hasher::<F>::shared();
@@ -275,6 +322,13 @@ mod tests {
                 let digest = hasher.hash_in_circuit(&mut cs, &flag, Domain::Node, &elements).unwrap();
                 assert_eq!(cs.verdict(), Ok(()));
                 assert_eq!(cs.rows(), 384 - 3 * constant);
+                let mut assigned = Assignment::<F>::with_capacity(1, 0);
+                for value in &cs.aux()[..given] {
+                    Lc::alloc(&mut assigned, || "given".into(), Some(*value)).unwrap();
+                }
+                let in_witness = hasher.hash_in_circuit(&mut assigned, &flag, Domain::Node, &elements).unwrap();
+                assert_eq!(in_witness.value(), digest.value());
+                assert_eq!(assigned.into_parts().1, cs.aux());
                 if active == F::ONE {
                     let values = core::array::from_fn(value);
                     assert_eq!(digest.value(), Some(hasher.hash(Domain::Node, &values)));
