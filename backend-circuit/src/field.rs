@@ -12,12 +12,12 @@ pub const CAPACITY: u32 = 253;
 
 /// The field element congruent to `value`.
 pub fn from_u256<F: PrimeField>(value: &U256) -> F {
-    let [a, b, c, d] = value.into_limbs();
-    let low = F::from_u128(u128::from(a) | u128::from(b) << 64);
-    if c | d == 0 {
-        return low;
-    }
-    low + F::from_u128(u128::from(c) | u128::from(d) << 64) * two_pow::<F>(128)
+    // `F::from_u128` doubles an element 64 times.
+    let radix = two_pow::<F>(64);
+    let limbs = value.as_limbs().iter().rev().skip_while(|&&limb| limb == 0);
+    limbs
+        .fold(None, |sum: Option<F>, &limb| Some(sum.map_or(F::ZERO, |sum| sum * radix) + F::from(limb)))
+        .unwrap_or(F::ZERO)
 }
 
 /// The integer in `0 .. p` that represents `element`.
@@ -32,10 +32,10 @@ pub fn to_u256<F: PrimeField>(element: &F) -> U256 {
 
 /// `2^exponent`.
 pub fn two_pow<F: PrimeField>(exponent: u32) -> F {
-    if exponent < 128 {
-        return F::from_u128(1 << exponent);
+    if exponent < 64 {
+        return F::from(1 << exponent);
     }
-    F::from_u128(1 << 127) * two_pow::<F>(exponent - 127)
+    F::from(1 << 63) * two_pow::<F>(exponent - 63)
 }
 
 /// `2^−exponent`.
@@ -51,7 +51,10 @@ mod tests {
         for shift in 0..CAPACITY as usize {
             let value = (U256::from(1) << shift) + U256::from(shift / 2);
             assert_eq!(to_u256(&from_u256::<F>(&value)), value);
+            assert_eq!(to_u256(&two_pow::<F>(shift as u32)), U256::from(1) << shift);
         }
+        assert_eq!(from_u256::<F>(&U256::ZERO), F::ZERO);
+        assert_eq!(from_u256::<F>(&U256::MAX), two_pow::<F>(256) - F::ONE);
         assert_eq!(to_u256(&two_pow::<F>(200)), U256::from(1) << 200);
         assert_eq!(two_pow::<F>(200) * two_pow_neg::<F>(200), F::ONE);
         assert!(F::CAPACITY >= CAPACITY);
