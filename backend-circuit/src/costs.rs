@@ -66,7 +66,7 @@ pub const LOOKUP_ROWS: u64 = 65;
 /// The rows of a block of data or of a log.
 pub const HASH_ROWS: u64 = 400;
 /// The rows of hashing one word besides a place.
-const KEY_ROWS: u64 = 264;
+const KEY_ROWS: u64 = 262;
 
 /// Remembers measurements: programs repeat few combinations of instruction and widths.
 #[derive(Clone, Debug, Default)]

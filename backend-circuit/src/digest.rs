@@ -59,7 +59,7 @@ const EFFECT_BLOCK: usize = 2 + LOG_ELEMENTS;
 /// The field elements of advice that are hashed at once, besides the hash so far.
 pub const ADVICE_BLOCK: usize = 35;
 /// The rows of that hash.
-pub const ADVICE_ROWS: u64 = 1068;
+pub const ADVICE_ROWS: u64 = 1066;
 
 /// What a block of eight is part of; its tag separates it from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl<F: PrimeField> Hasher<F> {
         self.keys[domain as usize].hash(&elements)
     }
 
-    /// As [`Hasher::key`], in the circuit: 264 rows.
+    /// As [`Hasher::key`], in the circuit: 262 rows, 3 less for each constant element.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -193,7 +193,7 @@ impl<F: PrimeField> Hasher<F> {
         })
     }
 
-    /// As [`Hasher::advice`], in the circuit: 1,068 rows a block and one for each element that is not a variable.
+    /// As [`Hasher::advice`], in the circuit: 1,066 rows a block, 3 less for each element that the last one lacks.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -219,7 +219,7 @@ impl<F: PrimeField> Hasher<F> {
         self.hash(Domain::Challenge, &block)
     }
 
-    /// As [`Hasher::challenge`], in the circuit: 387 rows and one for each element that is not a variable.
+    /// As [`Hasher::challenge`], in the circuit: 382 rows.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -350,7 +350,7 @@ impl<F: PrimeField> Hasher<F> {
     ///
     /// *Soundness:* by collision resistance the digest binds length, selector, words and which blocks exist: a block that exists has a
     /// digest other than zero. What is read of existing blocks is in range because the calldata's words are, so the caller need not
-    /// check the ranges of `words` against a digest that was made natively. *Completeness:* calldata is zero past its end. Rows: 387
+    /// check the ranges of `words` against a digest that was made natively. *Completeness:* calldata is zero past its end. Rows: 385
     /// per block, 10 for each after the first.
     ///
     /// # Errors
@@ -410,7 +410,7 @@ impl<F: PrimeField> Hasher<F> {
         Err(SynthesisError::Unsatisfiable)
     }
 
-    /// The digest of a block of calldata after the first. Rows: 387.
+    /// The digest of a block of calldata after the first. Rows: 382.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -426,7 +426,7 @@ impl<F: PrimeField> Hasher<F> {
 
     /// The digest of an outcome: halt code (`u8`), length of the data in bytes (at most `u64`), its first words (at most four), the digest
     /// of the blocks after them, and that of what was before. Words and bytes past the length must be zero, else the digest is that of
-    /// no outcome. Rows: 460.
+    /// no outcome. Rows: 458.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -442,7 +442,7 @@ impl<F: PrimeField> Hasher<F> {
         self.effect_in_circuit(cs, EffectDomain::Outcome, [effects.clone(), head], (&[], words), rest)
     }
 
-    /// The digest of up to three words of data and of the blocks after them. Rows: 387.
+    /// The digest of up to three words of data and of the blocks after them. Rows: 382.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -479,7 +479,7 @@ impl<F: PrimeField> Hasher<F> {
     /// itself, for a witness of what is not read.
     ///
     /// Only the blocks up to the last that is read are opened. *Soundness:* collision resistance; fields that are not read are
-    /// unconstrained witnesses that nothing else sees. Rows: 387 per block opened.
+    /// unconstrained witnesses that nothing else sees. Rows: 385 per block opened.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -531,7 +531,7 @@ impl<F: PrimeField> Hasher<F> {
     }
 
     /// The digest of `before` and one more log of `account`: its topics, the length of its data in bytes (below 2^32), their first words
-    /// (at most [`inline_words`]), and the digest of the blocks after them. Words and bytes past the length must be zero. Rows: 460.
+    /// (at most [`inline_words`]), and the digest of the blocks after them. Words and bytes past the length must be zero. Rows: 458.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.

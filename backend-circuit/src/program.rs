@@ -285,13 +285,15 @@ impl Program {
         keccak256(format!("{COMPILER}\n{}", self.text).as_bytes())
     }
 
-    /// The digest of the circuit that program and plan make.
+    /// The digest of the circuit that program and plan make. It names how many rows each slot has, so that keys which were kept are not
+    /// taken for those of a circuit that the same version of the compiler made otherwise before it was changed.
     pub fn circuit_digest(&self, plan: &Plan) -> Word {
         let mut bytes = b"circuit\n".to_vec();
         bytes.extend(self.commitment().to_be_bytes::<32>());
-        for (region, count) in plan.to_numbers() {
-            bytes.extend(region.to_be_bytes());
-            bytes.extend(count.to_be_bytes());
+        for slots in plan.slots() {
+            bytes.extend((slots.region.index() as u32).to_be_bytes());
+            bytes.extend(slots.count.to_be_bytes());
+            bytes.extend(self.rows[slots.region].to_be_bytes());
         }
         keccak256(&bytes)
     }

@@ -109,6 +109,12 @@ impl<F: PrimeField> Lc<F> {
         Self { value, node: Node::Var(variable) }
     }
 
+    /// A combination of which nothing but the value is ever asked for, as by a system that generates a witness.
+    pub(crate) fn opaque(value: F) -> Self {
+        let sum = Sum { terms: Terms::Scaled(Vec::new()), flat: OnceCell::new() };
+        Self { value: Some(value), node: Node::Sum(Rc::new(sum)) }
+    }
+
     /// An allocated number of `bellpepper-core`.
     pub fn from_num(num: &AllocatedNum<F>) -> Self {
         Self::variable(num.get_variable(), num.get_value())

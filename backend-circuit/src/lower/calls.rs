@@ -126,7 +126,7 @@ impl<F: PrimeField> Lowering<'_, '_, F> {
         values.iter().map(|&value| Ok(self.word(cs, value)?.0)).collect()
     }
 
-    /// Words of data: those that were noted stand behind them. Those of a log's first block are kept for it. Rows: 388, or none.
+    /// Words of data: those that were noted stand behind them. Those of a log's first block are kept for it. Rows: 383, or none.
     pub(super) fn note<CS: ConstraintSystem<F>>(
         &mut self,
         cs: &mut CS,

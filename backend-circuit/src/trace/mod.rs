@@ -30,7 +30,7 @@
 //! coefficients than zero is not zero, so each word that was read is one that was opened.
 //!
 //! A multiset hash over the points of a curve would need neither challenges nor a first pass. Mapping a tuple to a point takes a
-//! Poseidon hash (264 rows and more) and a square root, and an access has two tuples: over 500 rows, where this has about 100.
+//! Poseidon hash (262 rows and more) and a square root, and an access has two tuples: over 500 rows, where this has about 100.
 
 pub mod access;
 pub mod record;
@@ -88,7 +88,7 @@ pub fn challenges<F: PrimeField>(advice: F, statement: [F; 6]) -> Challenges<F> 
     Challenges { gamma: challenge(1), low: challenge(2), high: challenge(3), key: challenge(4) }
 }
 
-/// As [`challenges`], in the circuit: 388 rows for each of the four.
+/// As [`challenges`], in the circuit: 382 rows for each of the four.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.
