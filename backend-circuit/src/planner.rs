@@ -154,8 +154,9 @@ impl Limits {
 const FILLS: usize = 256;
 /// Groups of slots and runs of regions that one simulation may go through for plans to be filled: what is longer is loops.
 const MAX_WORK: u64 = 1 << 20;
-/// Those that all simulations for one choice may go through before it is left at the best so far.
+/// Those that all simulations for one choice may go through before it is left at the best so far, and how many simulations it has in any case.
 const MAX_WORK_OF_CHOICE: u64 = 1 << 26;
+const SIMULATIONS: u64 = 1 << 10;
 
 /// The most segments the planner makes.
 const SEGMENTS: usize = 4;
@@ -267,8 +268,9 @@ impl<'a> Search<'a> {
         (plan.slots().len() + self.trace.runs().len() + self.rows.len()) as u64
     }
 
+    /// Whether simulations have gone through enough.
     fn is_exhausted(&self) -> bool {
-        self.work > MAX_WORK_OF_CHOICE
+        self.work > MAX_WORK_OF_CHOICE.max(SIMULATIONS.saturating_mul(self.work_of(&Plan::default())))
     }
 
     /// What `steps` steps of a plan make of the trace.
@@ -336,7 +338,8 @@ impl<'a> Search<'a> {
 
     /// Improves a candidate by itself, and takes what comes of it if that is the best so far.
     fn improve(&mut self, plan: Plan) {
-        if self.is_exhausted() || self.work_of(&plan) > MAX_WORK {
+        // Where executions are long, what improves the best of all comes first.
+        if self.work > MAX_WORK_OF_CHOICE || self.work_of(&plan) > MAX_WORK {
             return;
         }
         let best = self.best.take();
