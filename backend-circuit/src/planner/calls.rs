@@ -1,6 +1,6 @@
 //! Plans made of the calls of an execution.
 //!
-//! A step that holds whole calls runs each of them without waiting. [`whole`] takes a few calls as they come; [`merged`] takes many, and
+//! A step that holds whole calls runs each of them without waiting. [`Calls::whole`] takes a few calls as they come; [`Calls::merged`] takes many, and
 //! puts each into the plan so far where that needs the fewest further rows: what it has in common with calls before it is there
 //! already. So a plan becomes a common supersequence of its calls, as in an alignment of sequences (Needleman and Wunsch, 1970).
 
