@@ -134,10 +134,10 @@ impl<F: PrimeField> Hasher<F> {
     /// Derives round constants and matrices.
     pub fn new() -> Self {
         Self {
-            blocks: Hash::family(Domain::COUNT),
-            keys: Hash::family(KeyDomain::COUNT),
-            effects: Hash::family(EffectDomain::COUNT),
-            advice: LazyLock::new(|| Hash::family(1).remove(0)),
+            blocks: Hash::family(1..=Domain::COUNT),
+            keys: Hash::family(1..=KeyDomain::COUNT),
+            effects: Hash::family(1..=EffectDomain::COUNT),
+            advice: LazyLock::new(|| Hash::family([1]).remove(0)),
         }
     }
 
@@ -426,7 +426,7 @@ impl<F: PrimeField> Hasher<F> {
 
     /// The digest of an outcome: halt code (`u8`), length of the data in bytes (at most `u64`), its first words (at most four), the digest
     /// of the blocks after them, and that of what was before. Words and bytes past the length must be zero, else the digest is that of
-    /// no outcome. Rows: 458.
+    /// no outcome. Rows: 457.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.
@@ -531,7 +531,7 @@ impl<F: PrimeField> Hasher<F> {
     }
 
     /// The digest of `before` and one more log of `account`: its topics, the length of its data in bytes (below 2^32), their first words
-    /// (at most [`inline_words`]), and the digest of the blocks after them. Words and bytes past the length must be zero. Rows: 458.
+    /// (at most [`inline_words`]), and the digest of the blocks after them. Words and bytes past the length must be zero. Rows: 457.
     ///
     /// # Errors
     /// `AssignmentMissing` when the constraint system wants a value that is not known.

@@ -213,7 +213,7 @@ pub fn hashed_key<F: PrimeField>(words: &[U256], layout: Layout, place: F) -> F 
     hasher.key(layout.domain(), [low, high, key])
 }
 
-/// As [`constant_key`], in the circuit: no rows below 2^64, else 259.
+/// As [`constant_key`], in the circuit: no rows below 2^64, else 256.
 ///
 /// # Errors
 /// `AssignmentMissing` when the constraint system wants a value that is not known.

@@ -185,15 +185,13 @@ pub struct Estimate {
 pub fn schedule(program: &Program, trace: &Trace, limits: Limits) -> Result<(Schedule, Estimate), CircuitError> {
     let model = Model::default();
     let mut pieces = vec![(trace.clone(), choose(program, trace, limits, &model, Effort::Full)?)];
-    'cutting: while pieces.len() < SEGMENTS {
-        for index in 0..pieces.len() {
-            let (piece, whole) = &pieces[index];
-            if let Some(parts) = cut(program, piece, whole, limits, &model)? {
-                pieces.splice(index..=index, parts);
-                continue 'cutting;
-            }
+    let mut index = 0;
+    while index < pieces.len() && pieces.len() < SEGMENTS {
+        let (piece, whole) = &pieces[index];
+        match cut(program, piece, whole, limits, &model)? {
+            Some(parts) => drop(pieces.splice(index..=index, parts)),
+            None => index += 1,
         }
-        break;
     }
     let mut until = 0;
     let mut plans = Vec::with_capacity(pieces.len());
@@ -294,7 +292,7 @@ impl<'a> Search<'a> {
             .as_ref()
             .map_or(f64::INFINITY, |best| (best.seconds - seconds(0)) / (seconds(1) - seconds(0)) + 1.0);
         let most = if most < u64::MAX as f64 { most.max(0.0) as u64 } else { u64::MAX };
-        let Some(steps) = walk::steps(&plan, self.trace, walk::regions(self.rows), most) else { return false };
+        let Some(steps) = walk::steps(&plan, self.trace, self.rows.len(), most) else { return false };
         let seconds = seconds(steps);
         let better = self.best.as_ref().is_none_or(|best| seconds < best.seconds);
         if better {
@@ -308,7 +306,7 @@ impl<'a> Search<'a> {
     fn prune(&mut self) {
         for _ in 0..4 {
             let Some(best) = &self.best else { return };
-            let usage = walk::usage(&best.plan, self.trace, walk::regions(self.rows));
+            let usage = walk::usage(&best.plan, self.trace, self.rows.len());
             let (plan, steps) = (best.plan.clone(), best.simulation.steps);
             let mut improved = false;
             for percent in [0, 1, 5, 10, 20, 30, 40, 50, 60] {
@@ -338,10 +336,6 @@ impl<'a> Search<'a> {
 
     /// Improves a candidate by itself, and takes what comes of it if that is the best so far.
     fn improve(&mut self, plan: Plan) {
-        // Where executions are long, what improves the best of all comes first.
-        if self.work > MAX_WORK_OF_CHOICE || self.work_of(&plan) > MAX_WORK {
-            return;
-        }
         let best = self.best.take();
         self.offer(plan);
         self.prune();
@@ -414,7 +408,9 @@ fn choose_within(
         search.offer(spread(counts, rows, target));
     }
     // One slot of each region takes as many steps as the execution goes back, but always suffices.
-    search.offer(Plan::new(counts.keys().copied()));
+    let once = Plan::new(counts.keys().copied());
+    let least = once.rows(rows);
+    search.offer(once);
     let calls = Calls::new(program, trace, most);
     for plan in calls.whole() {
         search.offer(plan);
@@ -423,6 +419,13 @@ fn choose_within(
     search.fill();
     if effort == Effort::Full && wanted.is_none() {
         for plan in calls.merged() {
+            // Where executions are long, what improves the best of all comes first.
+            if search.work > MAX_WORK_OF_CHOICE {
+                break;
+            }
+            if search.work_of(&plan) > MAX_WORK {
+                continue;
+            }
             search.improve(plan);
         }
     }
@@ -431,7 +434,7 @@ fn choose_within(
         search.prune();
         search.fill();
     }
-    search.best.ok_or_else(|| CircuitError::StepSize(counts.keys().map(|&region| rows[region]).sum()))
+    search.best.ok_or(CircuitError::StepSize(least))
 }
 
 /// How often each region runs.

@@ -93,23 +93,17 @@ impl<'a> Calls<'a> {
         plans
     }
 
-    /// Many calls, each merged into those before it.
-    pub(super) fn merged(&self) -> Vec<Plan> {
-        let once: u64 = self.regions.iter().map(|&region| self.rows[region]).sum();
+    /// Plans of many calls, each merged into those before it. None where there are not at least two.
+    pub(super) fn merged(&self) -> impl Iterator<Item = Plan> {
+        let once = self.lacking(&Plan::default());
         let mut sizes: Vec<u64> = SIZES.iter().map(|size| once.saturating_mul(*size) / 4).collect();
         sizes.push(self.most);
-        sizes.retain(|&size| size <= self.most);
+        sizes.retain(|&size| size <= self.most && self.entries.len() >= 2);
         sizes.dedup();
-        let mut plans = Vec::new();
-        if self.entries.len() < 2 {
-            return plans;
-        }
-        for at_once in AT_ONCE {
-            for &size in &sizes {
-                plans.extend(STRIDES.iter().map(|&stride| self.merge(at_once, stride, size)));
-            }
-        }
-        plans
+        AT_ONCE.into_iter().flat_map(move |at_once| {
+            let each = sizes.clone().into_iter().flat_map(|size| STRIDES.map(|stride| (stride, size)));
+            each.map(move |(stride, size)| self.merge(at_once, stride, size))
+        })
     }
 
     /// A plan of at most `size` rows, which leaves out calls that would make it larger.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use cranelift_entity::PrimaryMap;
 
-use super::walk::{Piece, regions, walk};
+use super::walk::{Piece, walk};
 use crate::execute::Trace;
 use crate::plan::Plan;
 use crate::region::Region;
@@ -63,7 +63,7 @@ fn waits(plan: &Plan, trace: &Trace, rows: &PrimaryMap<Region, u64>) -> BTreeMap
     let mut waits = BTreeMap::new();
     // After which group something ran last, and in which step.
     let mut last: Option<(usize, u64)> = None;
-    walk(plan, trace, regions(rows), |Piece { step, steps, group, run, begins, .. }| {
+    walk(plan, trace, rows.len(), |Piece { step, steps, group, run, begins, .. }| {
         if let Some((after, last_step)) = last.filter(|_| begins) {
             let idle = ((step - last_step) * step_rows + before[group]).saturating_sub(before[after]);
             if idle > 0 {

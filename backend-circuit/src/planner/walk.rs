@@ -5,7 +5,7 @@
 
 use core::ops::ControlFlow;
 
-use cranelift_entity::{EntityRef, PrimaryMap};
+use cranelift_entity::PrimaryMap;
 
 use crate::execute::Trace;
 use crate::plan::Plan;
@@ -135,13 +135,10 @@ pub(super) fn usage(plan: &Plan, trace: &Trace, regions: usize) -> Vec<Vec<u64>>
     usage
 }
 
-/// The number of regions that plans and traces of a program may have.
-pub(super) fn regions(rows: &PrimaryMap<Region, u64>) -> usize {
-    rows.next_key().index()
-}
-
 #[cfg(test)]
 mod tests {
+    use cranelift_entity::EntityRef;
+
     use super::*;
     use crate::schedule::Cursor;
 

@@ -12,11 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellpepper_core::{ConstraintSystem, SynthesisError};
 use ff::PrimeField;
-use neptune::poseidon::{Poseidon, PoseidonConstants};
 use typenum::{U4, U8};
 
 use crate::gadgets::Lc;
-use crate::hash::{Permutation, tagged};
+use crate::hash::Hash;
 
 /// The children of a node.
 pub const WIDE: usize = 8;
@@ -47,22 +46,13 @@ const LEAF: u64 = 80;
 /// The hash functions of one field. Making one takes some milliseconds; [`Hasher::shared`] makes each once.
 #[derive(Debug)]
 pub struct Hasher<F: PrimeField> {
-    wide: Vec<PoseidonConstants<F, U8>>,
-    leaf: PoseidonConstants<F, U4>,
-    wide_rounds: Permutation<F>,
-    leaf_rounds: Permutation<F>,
+    wide: Vec<Hash<F, U8>>,
+    leaf: Hash<F, U4>,
 }
 
 impl<F: PrimeField> Hasher<F> {
     fn new() -> Self {
-        let wide = PoseidonConstants::<F, U8>::new();
-        let leaf = tagged(&PoseidonConstants::<F, U4>::new(), LEAF);
-        Self {
-            wide_rounds: Permutation::new(&wide),
-            leaf_rounds: Permutation::new(&leaf),
-            wide: Domain::ALL.iter().map(|domain| tagged(&wide, domain.identifier())).collect(),
-            leaf,
-        }
+        Self { wide: Hash::family(Domain::ALL.map(Domain::identifier)), leaf: Hash::family([LEAF]).remove(0) }
     }
 
     /// The hash functions of the field, made on first use.
@@ -79,12 +69,12 @@ impl<F: PrimeField> Hasher<F> {
 
     /// The digest of eight elements.
     pub fn hash(&self, domain: Domain, elements: &[F; WIDE]) -> F {
-        Poseidon::new_with_preimage(elements, &self.wide[domain as usize]).hash()
+        self.wide[domain as usize].hash(elements)
     }
 
     /// The digest of a leaf: key, low and high limb of the value, next key.
     pub fn leaf(&self, elements: &[F; NARROW]) -> F {
-        Poseidon::new_with_preimage(elements, &self.leaf).hash()
+        self.leaf.hash(elements)
     }
 
     /// The digest of eight elements where `active` is one. Where it is zero the elements must be zero as well, and the digest means
@@ -99,7 +89,7 @@ impl<F: PrimeField> Hasher<F> {
         domain: Domain,
         elements: &[Lc<F>; WIDE],
     ) -> Result<Lc<F>, SynthesisError> {
-        self.wide_rounds.hash(cs, active, self.wide[domain as usize].domain_tag, elements)
+        self.wide[domain as usize].hash_where(cs, active, elements)
     }
 
     /// The digest of a leaf, as [`Hasher::hash_in_circuit`]. Rows: 285.
@@ -112,7 +102,7 @@ impl<F: PrimeField> Hasher<F> {
         active: &Lc<F>,
         elements: &[Lc<F>; NARROW],
     ) -> Result<Lc<F>, SynthesisError> {
-        self.leaf_rounds.hash(cs, active, self.leaf.domain_tag, elements)
+        self.leaf.hash_where(cs, active, elements)
     }
 }
 
